@@ -1,0 +1,418 @@
+//! The driver's half: take, lend, settle, recycle, park, close.
+//!
+//! One thread owns the [`Driver`]; nothing here is shared but the words in `lanes` and `block`.
+
+mod ledger;
+mod loan;
+mod verify;
+
+use std::fmt;
+
+use crate::{
+    accounts::{Accounts, Outcome, Totals},
+    driver::ledger::{LaneLedger, Life},
+    lanes::{SeqTargets, Shared},
+    pool::Ready,
+    sync::{Arc, Ordering},
+    word::{BlockWord, LaneWord, State, next_generation},
+};
+
+pub use loan::Loan;
+pub use verify::Imbalance;
+
+/// The one handle that may take, settle and recycle.
+pub struct Driver {
+    shared: Arc<Shared>,
+    /// Per block: what is known of its present life.
+    lives: Box<[Life]>,
+    ledgers: Box<[LaneLedger]>,
+    /// Sealed blocks with a record that isn't committed yet.
+    held: Vec<u32>,
+    /// Sealed blocks, all settled, with bytes still on loan.
+    lent_out: Vec<u32>,
+    totals: Totals,
+    is_closed: bool,
+}
+
+/// A committed record that was taken: the driver now owes it an [`Outcome`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// The block that it lies in.
+    pub block: u32,
+    /// Its place in the block.
+    pub index: u32,
+    /// Its length.
+    pub bytes: u32,
+    /// When it was accepted, on the clock that `record` was given.
+    pub accepted_ms: u64,
+}
+
+/// What [`Driver::take_open`] left in the lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// When the oldest of the records left behind was accepted.
+    pub oldest_ms: Option<u64>,
+    /// A record is reserved but not committed: look again in a tick.
+    pub has_hole: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            lives: shared.blocks().iter().map(|_| Life::default()).collect(),
+            ledgers: shared.lanes.iter().map(|_| LaneLedger::default()).collect(),
+            held: Vec::with_capacity(shared.blocks().len()),
+            lent_out: Vec::with_capacity(shared.blocks().len()),
+            totals: Totals::default(),
+            is_closed: false,
+            shared,
+        }
+    }
+
+    /// Takes what was sealed, and what has been committed since in sealed blocks that had a hole.
+    pub fn take_sealed(&mut self, sink: &mut impl FnMut(Record)) {
+        for id in std::mem::take(&mut self.held) {
+            self.take_whole(id, sink);
+        }
+        while let Some(Ready { lane, block }) = self.shared.pool.pop_ready() {
+            let state = self.shared.blocks()[block.id as usize].load_state(Ordering::Relaxed);
+            debug_assert_eq!(state.generation(), block.generation, "recycled before it was popped");
+            self.meet(lane, block);
+            self.seal_known(block.id, state);
+            self.take_whole(block.id, sink);
+        }
+    }
+
+    /// Takes, from each lane's open block, the committed prefix if its oldest record was accepted
+    /// at or before `accepted_by_ms`. Open blocks stay open.
+    pub fn take_open(&mut self, accepted_by_ms: u64, sink: &mut impl FnMut(Record)) -> Waiting {
+        let mut waiting = Waiting::default();
+        for lane in 0..self.ledgers.len() {
+            let Some((word, state)) = self.open_block(lane) else { continue };
+            if state.is_sealed() || state.count() == 0 {
+                continue; // A sealed one is in `ready`, or its producer is about to put it there.
+            }
+            self.meet(lane as u32, word);
+            if state.count() == self.lives[word.id as usize].taken {
+                continue;
+            }
+            match self.oldest_untaken_ms(word.id) {
+                Some(oldest_ms) if oldest_ms <= accepted_by_ms => {
+                    self.take_prefix(word.id, state.count(), sink);
+                    waiting.has_hole |= self.lives[word.id as usize].taken < state.count();
+                }
+                Some(oldest_ms) => {
+                    waiting.oldest_ms =
+                        Some(waiting.oldest_ms.map_or(oldest_ms, |other| other.min(oldest_ms)));
+                }
+                None => waiting.has_hole = true,
+            }
+        }
+        waiting
+    }
+
+    /// Whether a sealed block has a record that isn't committed yet: look again in a tick.
+    #[must_use]
+    pub fn has_hole(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Asks to be woken: true if the driver may sleep until the bell rings. False: there is
+    /// something to take.
+    ///
+    /// Producer and driver meet on one word, the block's state: either the watch is set on exactly
+    /// the state whose records are all taken, and the next reservation clears it and rings, or the
+    /// swap fails and there is more to take. A sealed block needs no watch: its sealer rings after
+    /// pushing it.
+    pub fn park(&mut self) -> bool {
+        if self.has_hole() {
+            return false;
+        }
+        for lane in 0..self.ledgers.len() {
+            let Some((word, state)) = self.open_block(lane) else { continue };
+            if state.is_sealed() || state.is_watched() {
+                continue;
+            }
+            self.meet(lane as u32, word);
+            if state.count() != self.lives[word.id as usize].taken {
+                return false;
+            }
+            let block = &self.shared.blocks()[word.id as usize];
+            if block.swap_state(state, state.watched()).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Gives `count` neighbouring records, from `first` on, their outcome.
+    ///
+    /// # Panics
+    /// When one of them was not taken, or is settled already: both would make the accounts lie.
+    pub fn settle(&mut self, block: u32, first: u32, count: u32, outcome: Outcome) {
+        self.settle_in_place(block, first, count, outcome);
+        self.totals.add(outcome, u64::from(count));
+        self.publish();
+        self.recycle_if_done(block);
+    }
+
+    /// Counts records whose resend may have stored them twice.
+    pub fn count_possibly_duplicated(&mut self, records: u64) {
+        self.totals.possibly_duplicated += records;
+        self.publish();
+    }
+
+    /// Counts records dropped or dead-lettered although a try of unknown outcome preceded.
+    pub fn count_possibly_stored(&mut self, records: u64) {
+        self.totals.possibly_stored += records;
+        self.publish();
+    }
+
+    /// Recycles blocks whose last loan has ended, and, if a producer found no block, reclaims the
+    /// open blocks of idle lanes.
+    pub fn tend_pool(&mut self) {
+        for id in std::mem::take(&mut self.lent_out) {
+            self.recycle_if_done(id);
+        }
+        if self.is_starving() && self.shared.pool.blocks_free() == 0 {
+            for lane in 0..self.ledgers.len() {
+                self.reclaim(lane);
+            }
+        }
+    }
+
+    /// Whether a producer has found no block since one was last recycled.
+    #[must_use]
+    pub fn is_starving(&self) -> bool {
+        self.shared.is_starving.load(Ordering::Relaxed)
+    }
+
+    /// Whether every record below the targets is settled.
+    #[must_use]
+    pub fn has_reached(&self, targets: &SeqTargets) -> bool {
+        self.ledgers.iter().zip(&targets.0).all(|(ledger, target)| ledger.watermark() >= *target)
+    }
+
+    /// Refuses records from now on, on every lane; what was accepted before can still be taken.
+    /// Idempotent. For each lane the swap to `Closed` is the moment that decides.
+    pub fn close(&mut self) {
+        for lane in 0..self.ledgers.len() {
+            while !self.close_lane(lane) {}
+        }
+        self.is_closed = true;
+    }
+
+    /// After [`close`](Self::close): gives everything that is left an outcome, taken or not,
+    /// committed or not. Returns how many records that were. No block is used again.
+    ///
+    /// # Panics
+    /// When the engine isn't closed.
+    pub fn abandon(&mut self, outcome: Outcome) -> u64 {
+        assert!(self.is_closed, "only a closed engine may abandon records");
+        let mut abandoned = 0;
+        for id in 0..self.lives.len() as u32 {
+            let block = &self.shared.blocks()[id as usize];
+            // Acquire: pairs with the Release of the install; makes the lane visible.
+            let state = block.load_state(Ordering::Acquire);
+            if state.count() == 0 {
+                continue;
+            }
+            let lane = block.opening.lane.load(Ordering::Relaxed);
+            self.meet(lane, BlockWord { id, generation: state.generation() });
+            if self.lives[id as usize].final_count.is_none() {
+                self.seal_known(id, state);
+            }
+            self.lives[id as usize].taken = state.count();
+            for index in 0..state.count() {
+                if !self.is_settled(id, index) {
+                    self.settle_in_place(id, index, 1, outcome);
+                    abandoned += 1;
+                }
+            }
+        }
+        self.totals.add(outcome, abandoned);
+        self.publish();
+        abandoned
+    }
+
+    /// The accounts, exact on the out side.
+    #[must_use]
+    pub fn accounts(&self) -> Accounts {
+        let accepted = (0..self.ledgers.len()).map(|lane| self.shared.next_seq(lane)).sum();
+        self.totals.accounts(accepted, self.shared.refused())
+    }
+
+    /// The lane's block and its state, if it has one.
+    fn open_block(&self, lane: usize) -> Option<(BlockWord, State)> {
+        // Acquire: pairs with the Release of the install; makes base_seq and opened_ms visible.
+        let packed = self.shared.lanes[lane].word.load(Ordering::Acquire);
+        let LaneWord::Block(word) = LaneWord::unpack(packed) else { return None };
+        let state = self.shared.blocks()[word.id as usize].load_state(Ordering::Relaxed);
+        debug_assert_eq!(state.generation(), word.generation, "I4: only the driver bumps it");
+        Some((word, state))
+    }
+
+    fn oldest_untaken_ms(&self, id: u32) -> Option<u64> {
+        let life = &self.lives[id as usize];
+        let word = self.shared.blocks()[id as usize].committed(life.taken)?;
+        Some(life.opened_ms + u64::from(word.age_ms))
+    }
+
+    fn take_prefix(&mut self, id: u32, count: u32, sink: &mut impl FnMut(Record)) {
+        let life = &mut self.lives[id as usize];
+        let block = &self.shared.blocks()[id as usize];
+        while life.taken < count
+            && let Some(word) = block.committed(life.taken)
+        {
+            let accepted_ms = life.opened_ms + u64::from(word.age_ms);
+            sink(Record { block: id, index: life.taken, bytes: word.length, accepted_ms });
+            life.taken += 1;
+        }
+    }
+
+    /// Takes what is committed of a sealed block; holds it if that isn't all.
+    fn take_whole(&mut self, id: u32, sink: &mut impl FnMut(Record)) {
+        let count = self.lives[id as usize].final_count.expect("the block was seen sealed");
+        self.take_prefix(id, count, sink);
+        if self.lives[id as usize].taken < count {
+            self.held.push(id);
+        } else {
+            self.recycle_if_done(id);
+        }
+    }
+
+    fn settle_in_place(&mut self, id: u32, first: u32, count: u32, outcome: Outcome) {
+        let life = &mut self.lives[id as usize];
+        assert!(life.is_known && first + count <= life.taken, "settled before it was taken");
+        let block = &self.shared.blocks()[id as usize];
+        for status in &block.status[first as usize..(first + count) as usize] {
+            assert_eq!(status.load(Ordering::Relaxed), 0, "settled twice");
+            // Release: for those who wait for one record's outcome.
+            status.store(outcome as u8, Ordering::Release);
+        }
+        life.settled += count;
+        while life.prefix < life.taken
+            && block.status[life.prefix as usize].load(Ordering::Relaxed) != 0
+        {
+            life.prefix += 1;
+        }
+        self.ledgers[life.lane as usize].settle(life, count);
+    }
+
+    fn is_settled(&self, id: u32, index: u32) -> bool {
+        let block = &self.shared.blocks()[id as usize];
+        block.status[index as usize].load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes the block's present life, if it isn't known yet.
+    fn meet(&mut self, lane: u32, word: BlockWord) {
+        let life = &mut self.lives[word.id as usize];
+        if life.is_known {
+            return;
+        }
+        let block = &self.shared.blocks()[word.id as usize];
+        *life = Life {
+            is_known: true,
+            lane,
+            generation: word.generation,
+            base_seq: block.base_seq(),
+            opened_ms: block.opening.opened_ms.load(Ordering::Relaxed),
+            ..Life::default()
+        };
+        self.ledgers[lane as usize].open(life.base_seq);
+    }
+
+    fn seal_known(&mut self, id: u32, state: State) {
+        let life = &mut self.lives[id as usize];
+        life.final_count = Some(state.count());
+        self.ledgers[life.lane as usize].seal(life);
+    }
+
+    fn reclaim(&mut self, lane: usize) {
+        let Some((word, state)) = self.open_block(lane) else { return };
+        let life = &self.lives[word.id as usize];
+        let is_idle = life.is_known && state.count() > 0 && life.settled == state.count();
+        if !is_idle || state.is_sealed() {
+            return;
+        }
+        if self.shared.blocks()[word.id as usize].swap_state(state, state.sealed()).is_ok() {
+            self.seal_known(word.id, state);
+            self.recycle_if_done(word.id);
+        }
+    }
+
+    fn close_lane(&mut self, lane: usize) -> bool {
+        // Acquire: as in `open_block`.
+        let packed = self.shared.lanes[lane].word.load(Ordering::Acquire);
+        let seq = match LaneWord::unpack(packed) {
+            LaneWord::Closed(_) => return true,
+            LaneWord::Empty(seq) => seq,
+            LaneWord::Block(word) => {
+                let shared = Arc::clone(&self.shared);
+                let block = &shared.blocks()[word.id as usize];
+                let state = block.load_state(Ordering::Relaxed);
+                if !state.is_sealed() {
+                    if block.swap_state(state, state.sealed()).is_err() {
+                        return false;
+                    }
+                    self.meet(lane as u32, word);
+                    self.seal_known(word.id, state);
+                    self.held.push(word.id); // Taken, and recycled, by the next `take_sealed`.
+                }
+                block.base_seq() + u64::from(state.count())
+            }
+        };
+        let closed = LaneWord::Closed(seq).pack();
+        // Release: pairs with the Acquire loads of the lane word.
+        let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
+        let lane_word = &self.shared.lanes[lane].word;
+        lane_word.compare_exchange(packed, closed, release, relaxed).is_ok()
+    }
+
+    fn recycle_if_done(&mut self, id: u32) {
+        let life = &self.lives[id as usize];
+        if life.final_count != Some(life.settled) {
+            return;
+        }
+        // Acquire: pairs with the Release in `Loan::drop`; the borrower's reads are over.
+        if self.shared.lent[id as usize].load(Ordering::Acquire) > 0 {
+            self.lent_out.push(id);
+            return;
+        }
+        self.recycle(id);
+    }
+
+    /// Puts a block whose records are all settled back into the pool (I6).
+    fn recycle(&mut self, id: u32) {
+        let life = std::mem::take(&mut self.lives[id as usize]);
+        let block = &self.shared.blocks()[id as usize];
+        let word = BlockWord { id, generation: life.generation };
+        let from = LaneWord::Block(word).pack();
+        let to = LaneWord::Empty(life.base_seq + u64::from(life.settled)).pack();
+        // Release: pairs with the Acquire loads of the lane word. Failure is fine: a producer has
+        // installed the next block already (I4 holds either way).
+        let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
+        let lane_word = &self.shared.lanes[life.lane as usize].word;
+        let _ = lane_word.compare_exchange(from, to, release, relaxed);
+        for index in 0..life.settled as usize {
+            // Relaxed, as the status below: published by the store of the state and by the queue.
+            block.index[index].store(0, Ordering::Relaxed);
+            block.status[index].store(0, Ordering::Relaxed);
+        }
+        // Release: publishes the cleared index before the new generation (I7).
+        let free = State::free(next_generation(life.generation));
+        block.state.store(free.0, Ordering::Release);
+        self.shared.pool.push_block(id);
+        self.shared.is_starving.store(false, Ordering::Relaxed);
+    }
+
+    fn publish(&self) {
+        self.shared.out.publish(&self.totals);
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("accounts", &self.accounts()).finish_non_exhaustive()
+    }
+}

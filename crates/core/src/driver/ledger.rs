@@ -1,0 +1,93 @@
+//! What the driver knows of each block's life and of each lane's sequence.
+
+use std::collections::VecDeque;
+
+/// The present life of a block, as far as the driver has met it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Life {
+    pub(super) is_known: bool,
+    pub(super) lane: u32,
+    pub(super) generation: u32,
+    pub(super) base_seq: u64,
+    pub(super) opened_ms: u64,
+    /// Records taken: the driver's cursor.
+    pub(super) taken: u32,
+    /// Records settled, in any order.
+    pub(super) settled: u32,
+    /// Records settled without a gap from the first.
+    pub(super) prefix: u32,
+    /// Known once the block was popped from `ready`, or sealed by the driver itself.
+    pub(super) final_count: Option<u32>,
+}
+
+/// A lane's settled records, as stretches of its sequence.
+///
+/// Blocks of one lane can be met out of order: the one that sealed a block may be delayed before
+/// it pushes it, while others fill the next. So the watermark advances over stretches in the order
+/// of their sequence, and stops where one is unknown.
+#[derive(Debug, Default)]
+pub(super) struct LaneLedger {
+    watermark: u64,
+    settled: u64,
+    /// In the order of `base_seq`; as many as the lane has blocks in flight.
+    stretches: VecDeque<Stretch>,
+}
+
+#[derive(Debug)]
+struct Stretch {
+    base_seq: u64,
+    /// Where the settled prefix ends.
+    settled_to: u64,
+    /// Where the stretch ends, once its block is sealed.
+    end: Option<u64>,
+}
+
+impl LaneLedger {
+    /// Everything below this sequence number is settled.
+    pub(super) fn watermark(&self) -> u64 {
+        self.watermark
+    }
+
+    /// Records settled, wherever they stand in the sequence.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    pub(super) fn open(&mut self, base_seq: u64) {
+        let place = self.stretches.partition_point(|stretch| stretch.base_seq <= base_seq);
+        self.stretches.insert(place, Stretch { base_seq, settled_to: base_seq, end: None });
+    }
+
+    pub(super) fn seal(&mut self, life: &Life) {
+        let count = life.final_count.expect("sealed");
+        self.stretch(life).end = Some(life.base_seq + u64::from(count));
+        self.advance();
+    }
+
+    pub(super) fn settle(&mut self, life: &Life, count: u32) {
+        self.settled += u64::from(count);
+        self.stretch(life).settled_to = life.base_seq + u64::from(life.prefix);
+        self.advance();
+    }
+
+    /// The stretch of a block that isn't recycled yet. A block sealed without a record shares its
+    /// base with the next one; what is still to be settled belongs to the last of them.
+    fn stretch(&mut self, life: &Life) -> &mut Stretch {
+        let end = self.stretches.partition_point(|stretch| stretch.base_seq <= life.base_seq);
+        let stretch = &mut self.stretches[end - 1];
+        assert_eq!(stretch.base_seq, life.base_seq, "every live block has its stretch");
+        stretch
+    }
+
+    fn advance(&mut self) {
+        while let Some(first) = self.stretches.front()
+            && first.base_seq <= self.watermark
+        {
+            self.watermark = self.watermark.max(first.settled_to);
+            if first.end != Some(first.settled_to) {
+                return;
+            }
+            self.stretches.pop_front();
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The producers' half: reserve, copy, commit.
+
+use std::fmt;
+
+use crossbeam_utils::CachePadded;
+
+use crate::{
+    accounts::{Accounts, PublishedTotals, Refused},
+    backing::Backing,
+    block::{BLOCK_BYTES, Block, RECORDS_PER_BLOCK},
+    driver::Driver,
+    pool::{Pool, Ready},
+    receipt::Receipt,
+    sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Ordering, spin_loop},
+    word::{BlockWord, IndexWord, LaneWord, State},
+};
+
+/// The largest record, in bytes. Three quarters of a block: a record never needs two.
+pub const RECORD_BYTES_MAX: usize = BLOCK_BYTES / 4 * 3;
+
+/// Wakes the driver. A ring before the driver sleeps must be kept for it.
+pub trait Bell: Send + Sync + 'static {
+    /// Called by producers: must not block.
+    fn ring(&self);
+}
+
+/// The producers' entries to the engine. Cheap to clone; any thread may use any lane.
+#[derive(Clone)]
+pub struct Lanes {
+    shared: Arc<Shared>,
+}
+
+/// Why a record was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Every block is in use.
+    #[error("the buffer is full")]
+    Full,
+    /// The engine takes no more records.
+    #[error("the engine is closed")]
+    Closed,
+}
+
+/// For each lane, the sequence number that its next record would have had at some moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeqTargets(pub(crate) Box<[u64]>);
+
+/// What producers and driver share.
+pub(crate) struct Shared {
+    pub(crate) lanes: Box<[Lane]>,
+    pub(crate) pool: Pool,
+    pub(crate) out: CachePadded<PublishedTotals>,
+    /// A producer found no block; the driver should look for one to reclaim.
+    pub(crate) is_starving: CachePadded<AtomicBool>,
+    /// Loans out per block. Not in the block: they end with the process.
+    pub(crate) lent: Box<[CachePadded<AtomicU32>]>,
+    backing: Box<dyn Backing>,
+    bell: Box<dyn Bell>,
+}
+
+pub(crate) struct Lane {
+    /// See [`LaneWord`]. Read by every record, written once per block.
+    pub(crate) word: CachePadded<AtomicU64>,
+    tally: CachePadded<Tally>,
+}
+
+/// Counters that the lane's producers write, on a line of their own.
+#[derive(Default)]
+struct Tally {
+    emitted: AtomicU64,
+    full: AtomicU64,
+    closed: AtomicU64,
+    invalid: AtomicU64,
+    too_large: AtomicU64,
+}
+
+impl Lanes {
+    /// Divides `backing` among `lanes` lanes. The bell is rung whenever the driver has work.
+    ///
+    /// # Panics
+    /// With no lane or no block.
+    #[must_use]
+    pub fn new(backing: Box<dyn Backing>, lanes: usize, bell: Box<dyn Bell>) -> (Self, Driver) {
+        let blocks = backing.blocks();
+        assert!(lanes > 0 && !blocks.is_empty(), "an engine needs a lane and a block");
+        for block in blocks {
+            // Relaxed: whoever uses the block gets its id from a queue, or from a lane word
+            // installed by one who did.
+            block.state.store(State::free(0).0, Ordering::Relaxed);
+        }
+        let shared = Arc::new(Shared {
+            lanes: (0..lanes).map(|_| Lane::new()).collect(),
+            pool: Pool::new(blocks.len(), HOT_BLOCKS_PER_LANE * lanes),
+            out: CachePadded::new(PublishedTotals::new()),
+            is_starving: CachePadded::new(AtomicBool::new(false)),
+            lent: blocks.iter().map(|_| CachePadded::new(AtomicU32::new(0))).collect(),
+            backing,
+            bell,
+        });
+        (Self { shared: Arc::clone(&shared) }, Driver::new(shared))
+    }
+
+    /// Number of lanes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.lanes.len()
+    }
+
+    /// Never: there is at least one lane.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Takes the next number of those that the lane's producers give to their events, refused ones
+    /// included.
+    pub fn next_producer_seq(&self, lane: usize) -> u64 {
+        // Relaxed: a counter; nothing is published through it.
+        self.shared.lanes[lane].tally.emitted.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Accepts a record, or says why not. Never waits, never allocates, makes no system call but
+    /// to wake a sleeping driver.
+    ///
+    /// `now_ms` is the engine's monotonic clock; a coarse one will do.
+    ///
+    /// # Errors
+    /// [`Refusal`]; it has been counted.
+    ///
+    /// # Panics
+    /// When the record is empty or longer than [`RECORD_BYTES_MAX`], or the lane doesn't exist.
+    pub fn record(&self, lane: usize, record: &[u8], now_ms: u64) -> Result<Receipt, Refusal> {
+        assert!(!record.is_empty() && record.len() <= RECORD_BYTES_MAX, "record length");
+        let result = self.shared.record(lane, record, now_ms);
+        if let Err(refusal) = result {
+            let tally = &self.shared.lanes[lane].tally;
+            let counter = match refusal {
+                Refusal::Full => &tally.full,
+                Refusal::Closed => &tally.closed,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Counts an event that was refused for what it says, before it became a record.
+    pub fn count_invalid(&self, lane: usize) {
+        self.shared.lanes[lane].tally.invalid.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an event whose record would have been longer than [`RECORD_BYTES_MAX`].
+    pub fn count_too_large(&self, lane: usize) {
+        self.shared.lanes[lane].tally.too_large.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What a flush must wait for: everything accepted so far, by this thread or by any whose
+    /// `record` happened before this call.
+    #[must_use]
+    pub fn seq_targets(&self) -> SeqTargets {
+        let lanes = 0..self.len();
+        SeqTargets(lanes.map(|lane| self.shared.next_seq(lane)).collect())
+    }
+
+    /// A consistent cut of the accounts: out side first, then in.
+    #[must_use]
+    pub fn accounts(&self) -> Accounts {
+        let out = self.shared.out.read();
+        let accepted = (0..self.len()).map(|lane| self.shared.next_seq(lane)).sum();
+        out.accounts(accepted, self.shared.refused())
+    }
+}
+
+#[cfg(all(test, ledgerline_loom))]
+impl Lanes {
+    /// For a model that looks at the words themselves.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Shared {
+    pub(crate) fn blocks(&self) -> &[Block] {
+        self.backing.blocks()
+    }
+
+    /// Sequence number of the lane's next record: the number accepted so far. Monotone.
+    pub(crate) fn next_seq(&self, lane: usize) -> u64 {
+        loop {
+            // Acquire: pairs with the Release of the install; makes base_seq visible.
+            match LaneWord::unpack(self.lanes[lane].word.load(Ordering::Acquire)) {
+                LaneWord::Empty(seq) | LaneWord::Closed(seq) => return seq,
+                LaneWord::Block(word) => {
+                    let block = &self.blocks()[word.id as usize];
+                    let state = block.load_state(Ordering::Relaxed);
+                    if state.generation() == word.generation {
+                        return block.base_seq() + u64::from(state.count());
+                    }
+                    spin_loop(); // The lane word has moved on (I4).
+                }
+            }
+        }
+    }
+
+    pub(crate) fn refused(&self) -> Refused {
+        let sum = |counter: fn(&Tally) -> &AtomicU64| {
+            self.lanes.iter().map(|lane| counter(&lane.tally).load(Ordering::Relaxed)).sum()
+        };
+        Refused {
+            full: sum(|tally| &tally.full),
+            closed: sum(|tally| &tally.closed),
+            invalid: sum(|tally| &tally.invalid),
+            too_large: sum(|tally| &tally.too_large),
+            forked: 0,
+            failed: 0,
+        }
+    }
+
+    fn record(&self, lane: usize, record: &[u8], now_ms: u64) -> Result<Receipt, Refusal> {
+        let lane_word = &self.lanes[lane].word;
+        loop {
+            // Acquire: pairs with the Release of the install; makes base_seq, opened_ms and the
+            // driver's recycling of the block visible.
+            let packed = lane_word.load(Ordering::Acquire);
+            match LaneWord::unpack(packed) {
+                LaneWord::Closed(_) => return Err(Refusal::Closed),
+                LaneWord::Empty(seq) => self.install(lane, packed, seq, now_ms)?,
+                LaneWord::Block(word) => match self.reserve(lane, word, record.len() as u32) {
+                    Reservation::Made(state) => {
+                        return Ok(self.fill(word, state, record, now_ms));
+                    }
+                    Reservation::Sealed(state) => {
+                        let block = &self.blocks()[word.id as usize];
+                        let seq = block.base_seq() + u64::from(state.count());
+                        self.install(lane, packed, seq, now_ms)?;
+                    }
+                    Reservation::MovedOn => spin_loop(),
+                },
+            }
+        }
+    }
+
+    /// Reserves `bytes` in the block, or seals it when they don't fit.
+    fn reserve(&self, lane: usize, word: BlockWord, bytes: u32) -> Reservation {
+        let block = &self.blocks()[word.id as usize];
+        let mut state = block.load_state(Ordering::Relaxed);
+        loop {
+            if state.generation() != word.generation {
+                return Reservation::MovedOn;
+            }
+            if state.is_sealed() {
+                return Reservation::Sealed(state);
+            }
+            let fits = state.count() < RECORDS_PER_BLOCK as u32
+                && state.used() + bytes <= BLOCK_BYTES as u32;
+            let wanted = if fits { state.reserved(bytes) } else { state.sealed() };
+            match block.swap_state(state, wanted) {
+                Ok(()) if fits => return Reservation::Made(state),
+                Ok(()) => {
+                    self.pool.push_ready(Ready { lane: lane as u32, block: word });
+                    self.bell.ring();
+                    return Reservation::Sealed(wanted);
+                }
+                Err(current) => state = current,
+            }
+        }
+    }
+
+    /// Writes and commits a record reserved on top of `before`.
+    #[expect(unsafe_code, reason = "writes the bytes that were just reserved")]
+    fn fill(&self, word: BlockWord, before: State, record: &[u8], now_ms: u64) -> Receipt {
+        let block = &self.blocks()[word.id as usize];
+        let (index, offset) = (before.count(), before.used());
+        // SAFETY: `reserve` on this thread moved the state from `before` to `before` and this
+        // record, in this generation (I1); nothing has been committed for it.
+        unsafe { block.write(offset, record) };
+        // Relaxed: the lane word's Acquire made it visible; read-only since the installation.
+        let opened_ms = block.opening.opened_ms.load(Ordering::Relaxed);
+        let age_ms = now_ms.saturating_sub(opened_ms).min(u64::from(u32::MAX)) as u32;
+        block.commit(index, IndexWord { offset, length: record.len() as u32, age_ms });
+        if before.is_watched() {
+            self.bell.ring();
+        }
+        Receipt::new(word.id, word.generation, index)
+    }
+
+    /// Gives the lane a new block, unless its word has changed from `from` meanwhile. Whoever
+    /// finds the old block sealed does this, so that nobody waits for the one that sealed (I9).
+    fn install(&self, lane: usize, from: u64, seq: u64, now_ms: u64) -> Result<(), Refusal> {
+        let lane_word = &self.lanes[lane].word;
+        let Some(id) = self.pool.pop_block() else {
+            // Relaxed: only equality matters here; the caller loads again with Acquire.
+            if lane_word.load(Ordering::Relaxed) != from {
+                return Ok(());
+            }
+            self.starve();
+            return Err(Refusal::Full);
+        };
+        let block = &self.blocks()[id as usize];
+        let generation = block.load_state(Ordering::Relaxed).generation();
+        block.opening.base_seq.store(seq, Ordering::Relaxed);
+        block.opening.opened_ms.store(now_ms, Ordering::Relaxed);
+        block.opening.lane.store(lane as u32, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `Driver::verify`, which looks at every block, also at
+        // those that no lane word has led it to.
+        block.state.store(State::opened(generation).0, Ordering::Release);
+        let to = LaneWord::Block(BlockWord { id, generation }).pack();
+        // Release: pairs with the Acquire loads of the lane word; publishes the stores above and,
+        // through the pop, the driver's recycling.
+        let release = Ordering::Release;
+        if lane_word.compare_exchange(from, to, release, Ordering::Relaxed).is_err() {
+            // Another was faster. No lane word has ever named this life of the block (I3).
+            block.state.store(State::free(generation).0, Ordering::Release);
+            self.pool.push_block(id);
+        }
+        Ok(())
+    }
+
+    /// Tells the driver, once, that there is no block.
+    fn starve(&self) {
+        // Relaxed: a hint. The bell makes the driver look; the flag only keeps a storm of refusals
+        // from ringing for each.
+        if !self.is_starving.load(Ordering::Relaxed)
+            && !self.is_starving.swap(true, Ordering::Relaxed)
+        {
+            self.bell.ring();
+        }
+    }
+}
+
+enum Reservation {
+    /// The state that the reservation was made on.
+    Made(State),
+    /// The final state.
+    Sealed(State),
+    /// The block has another generation: the lane word names another block by now.
+    MovedOn,
+}
+
+impl Block {
+    /// Relaxed: visible through the lane word's Acquire. A helper that still holds an old lane
+    /// word may read a later life's value; its install then fails (I4).
+    pub(crate) fn base_seq(&self) -> u64 {
+        self.opening.base_seq.load(Ordering::Relaxed)
+    }
+}
+
+impl Lane {
+    fn new() -> Self {
+        Self {
+            word: CachePadded::new(AtomicU64::new(LaneWord::Empty(0).pack())),
+            tally: CachePadded::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Lanes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lanes").field("lanes", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Enough for a lane's open block and the one before it, still in flight.
+const HOT_BLOCKS_PER_LANE: usize = 2;

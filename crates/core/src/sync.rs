@@ -1,0 +1,20 @@
+//! The only file that names atomics: std's, or loom's when the protocol is being modelled.
+
+#[cfg(not(ledgerline_loom))]
+pub(crate) use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+};
+
+#[cfg(ledgerline_loom)]
+pub(crate) use loom::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+};
+
+/// Tells the processor, or the model's scheduler, that another thread must move first.
+#[cfg(not(ledgerline_loom))]
+pub(crate) use std::hint::spin_loop;
+
+#[cfg(ledgerline_loom)]
+pub(crate) use loom::thread::yield_now as spin_loop;
