@@ -1,1 +1,61 @@
-//! Placeholder until the room is furnished.
+//! Record audit events without waiting, and know where each one is.
+//!
+//! [`Store::record`] encodes an event into memory taken at start, and returns: it makes no system
+//! call on its common path, takes no lock, and doesn't allocate once its thread is warm. A thread
+//! of the engine's own batches the events and ships them to DataStorage over HTTP/1.1, retrying
+//! until they are stored. [`Store::accounts`] says, at any moment, what became of every event.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use ledgerline::{Category, Config, Event, Json, Outcome, Store};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = Store::start(Config::new("http://127.0.0.1:8080"))?;
+//! let _guard = store.close_on_drop(Duration::from_secs(10));
+//!
+//! let data = Json(r#"{"event_type":"gateway.signal.received","signal_name":"PodCrashLooping"}"#);
+//! let mut event = Event::new(
+//!     "gateway.signal.received",
+//!     Category::Gateway,
+//!     "received",
+//!     Outcome::Success,
+//!     "rr-4be1c0a7d2f3",
+//!     &data,
+//! );
+//! event.namespace = Some("payments");
+//! store.record(&event)?;
+//!
+//! let flushed = store.flush(Duration::from_secs(5))?;
+//! assert!(flushed.accounts.is_balanced());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Threads and runtimes
+//! A [`Store`] is a cheap clone, and every method may be called from any thread, inside a tokio
+//! runtime of either flavour and outside of any: the engine has a thread and a runtime of its own.
+//! Methods that wait come in two kinds: `flush` and `close` block their thread, `flush_async` and
+//! `close_async` are futures for any executor.
+
+mod clock;
+mod config;
+mod delivery;
+mod engine;
+mod error;
+mod identity;
+mod report;
+mod store;
+mod thread;
+mod waiting;
+
+pub use config::{Config, ConfigError, Memory};
+pub use delivery::BlockedMs;
+pub use error::{CloseError, FlushError, Lost, Reason, Refused, StartError, Unsettled};
+pub use ledgerline_codec::{
+    Category, DataError, EncodeError, Envelope, Event, EventData, Field, FieldError, Json, Outcome,
+    Problem, Timestamp, Uuid, Value,
+};
+pub use ledgerline_core::{Accounts, Dropped, Imbalance, Receipt, Refused as RefusedCounts};
+pub use report::{Batches, Closed, Flushed, Percentiles, Report};
+pub use store::{CloseOnDrop, Store};

@@ -1,0 +1,306 @@
+//! Configuration: every bound of the engine, and the sum of the memory that they allow.
+
+use std::time::Duration;
+
+use ledgerline_core::{BLOCK_BYTES, Block, RECORD_BYTES_MAX};
+use ledgerline_transport::{Endpoint, EndpointError};
+
+use crate::delivery::Limits;
+
+/// How an engine is to run. Start from [`Config::new`] and set the fields that should differ;
+/// [`Store::start`](crate::Store::start) checks them all.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let mut config = ledgerline::Config::new("http://127.0.0.1:8080");
+/// config.flush_interval = Duration::from_millis(100);
+/// config.buffer_events = 20_000;
+/// assert!(config.memory()?.total_bytes() > 20_000 * 1024);
+/// # Ok::<(), ledgerline::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where DataStorage is: `http://host:port`, with a path in front of `/api/v1` if it has one.
+    pub url: String,
+    /// Name of this process in its events' `producer`, 1 to 64 characters. None: a random one,
+    /// new at each start. The lane's number is appended, because each lane counts its own events.
+    pub producer: Option<String>,
+    /// How many events of 1 KiB must at least fit into the buffer: 1 to 16,777,216. Only sizes
+    /// `buffer_bytes`, where that is not set. Default 10,000.
+    pub buffer_events: u64,
+    /// Bytes of encoded events that the engine holds at most, in blocks of 512 KiB, taken at
+    /// start. None (default): 64 MiB, or `buffer_events` KiB if that is more. At least one block
+    /// for each lane and one more, at most 16 GiB.
+    pub buffer_bytes: Option<u64>,
+    /// Events in one request at most: 1 to 100,000. Default 1,000. The engine starts with 500 or
+    /// this, whichever is less, because servers refuse what is above their own limit.
+    pub batch_events_max: usize,
+    /// Bytes in one request's body at most, 400,000 to 64 MiB. Default 4 MiB.
+    pub batch_bytes_max: u64,
+    /// How long an event waits for company: it is offered to a connection within this time.
+    /// 1 ms to 10 min; default 1 s.
+    pub flush_interval: Duration,
+    /// Failed tries of a batch, after the first, until its events are dropped and counted as
+    /// `gave_up`. None (default): never.
+    pub retries_max: Option<u32>,
+    /// Bounds of the pause before a retry: full jitter below a bound that doubles from the first to
+    /// the second. Default 100 ms and 30 s.
+    pub retry_delay_min: Duration,
+    /// See [`retry_delay_min`](Self::retry_delay_min).
+    pub retry_delay_max: Duration,
+    /// Connections to the server at most, 1 to 64. Default 8. The next is opened only when all
+    /// others wait for answers.
+    pub connections_max: usize,
+    /// Requests on the way on one connection at most, 1 to 16. Default 2. Stays at 1 until the
+    /// server has shown that it keeps our ids, so that a resend is harmless.
+    pub pipeline_depth_max: usize,
+    /// Time to resolve the host's name and to connect. Default 5 s.
+    pub connect_timeout: Duration,
+    /// Time between the first byte of a request and the last of its answer. Default 10 s.
+    pub request_timeout: Duration,
+    /// Entries for producers, 1 to 64. Threads share them. Default: two for each core, at most 16.
+    pub lanes: usize,
+}
+
+/// A field of [`Config`] is outside its limits; nothing was started.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The URL can't be used.
+    #[error("url {url:?}: {reason}")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        reason: EndpointError,
+    },
+    /// A number is too small or too large.
+    #[error("{field} is {given}, but must be at least {min} and at most {max}")]
+    OutOfRange {
+        /// The field's name.
+        field: &'static str,
+        /// What was given.
+        given: u64,
+        /// The least value.
+        min: u64,
+        /// The greatest value.
+        max: u64,
+    },
+    /// A duration is too short or too long.
+    #[error("{field} is {given:?}, but must be at least {min:?} and at most {max:?}")]
+    DurationOutOfRange {
+        /// The field's name.
+        field: &'static str,
+        /// What was given.
+        given: Duration,
+        /// The least value.
+        min: Duration,
+        /// The greatest value.
+        max: Duration,
+    },
+    /// The producer's name is empty, too long, or has control characters.
+    #[error("producer {given:?} must have 1 to 64 characters, none of them a control character")]
+    Producer {
+        /// What was given.
+        given: String,
+    },
+}
+
+/// What an engine's parts may hold, in bytes: the sum is its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Memory {
+    /// Blocks: the events, taken at start.
+    pub block_count: u64,
+    /// The blocks with their headers and indexes.
+    pub blocks_bytes: u64,
+    /// The driver's notes of taken records, at most.
+    pub gather_bytes: u64,
+    /// Read buffers and the largest answer, for each connection.
+    pub connections_bytes: u64,
+    /// Histograms.
+    pub histograms_bytes: u64,
+}
+
+impl Memory {
+    /// All of it. Each producer thread holds a scratch beside: as long as the longest event that
+    /// it has encoded, at most 1 MiB.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.blocks_bytes + self.gather_bytes + self.connections_bytes + self.histograms_bytes
+    }
+}
+
+impl Config {
+    /// The defaults, for the DataStorage at `url`.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            url: url.into(),
+            producer: None,
+            buffer_events: 10_000,
+            buffer_bytes: None,
+            batch_events_max: 1_000,
+            batch_bytes_max: 4 * MIB,
+            flush_interval: Duration::from_secs(1),
+            retries_max: None,
+            retry_delay_min: Duration::from_millis(100),
+            retry_delay_max: Duration::from_secs(30),
+            connections_max: 8,
+            pipeline_depth_max: 2,
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
+            lanes: (2 * cores).min(16),
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field that is outside its limits, with the limits.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.endpoint()?;
+        if let Some(producer) = &self.producer {
+            let length = producer.chars().count();
+            if length == 0 || length > 64 || producer.chars().any(char::is_control) {
+                return Err(ConfigError::Producer { given: producer.clone() });
+            }
+        }
+        in_range("lanes", self.lanes as u64, 1, 64)?;
+        in_range("buffer_events", self.buffer_events, 1, 1 << 24)?;
+        let buffer_min = (self.lanes as u64 + 1) * BLOCK_BYTES as u64;
+        in_range("buffer_bytes", self.buffer_bytes(), buffer_min, 16 << 30)?;
+        in_range("batch_events_max", self.batch_events_max as u64, 1, 100_000)?;
+        in_range("batch_bytes_max", self.batch_bytes_max, BATCH_BYTES_LEAST, 64 * MIB)?;
+        in_range("connections_max", self.connections_max as u64, 1, 64)?;
+        in_range("pipeline_depth_max", self.pipeline_depth_max as u64, 1, 16)?;
+        let (tick, hour) = (Duration::from_millis(1), Duration::from_secs(3_600));
+        lasts("flush_interval", self.flush_interval, tick, Duration::from_secs(600))?;
+        lasts("retry_delay_min", self.retry_delay_min, tick, hour)?;
+        lasts("retry_delay_max", self.retry_delay_max, self.retry_delay_min, hour)?;
+        lasts("connect_timeout", self.connect_timeout, tick, hour)?;
+        lasts("request_timeout", self.request_timeout, tick, hour)
+    }
+
+    /// The sum of what the engine's parts may hold.
+    ///
+    /// # Errors
+    /// As [`validate`](Self::validate).
+    pub fn memory(&self) -> Result<Memory, ConfigError> {
+        self.validate()?;
+        let block_count = self.block_count() as u64;
+        let records_max = self.buffer_bytes() / RECORD_BYTES_LEAST;
+        Ok(Memory {
+            block_count,
+            blocks_bytes: block_count * size_of::<Block>() as u64,
+            gather_bytes: records_max * size_of::<ledgerline_core::Record>() as u64,
+            connections_bytes: self.connections_max as u64 * CONNECTION_BYTES,
+            histograms_bytes: HISTOGRAMS_BYTES,
+        })
+    }
+
+    pub(crate) fn endpoint(&self) -> Result<Endpoint, ConfigError> {
+        Endpoint::parse(&self.url)
+            .map_err(|reason| ConfigError::Url { url: self.url.clone(), reason })
+    }
+
+    pub(crate) fn buffer_bytes(&self) -> u64 {
+        self.buffer_bytes.unwrap_or_else(|| BUFFER_BYTES_DEFAULT.max(self.buffer_events * 1_024))
+    }
+
+    pub(crate) fn block_count(&self) -> usize {
+        (self.buffer_bytes() / BLOCK_BYTES as u64) as usize
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            batch_events_max: self.batch_events_max,
+            batch_bytes_max: self.batch_bytes_max,
+            flush_interval_ms: self.flush_interval.as_millis() as u64,
+            retries_max: self.retries_max,
+            retry_delay_min_ms: self.retry_delay_min.as_millis() as u64,
+            retry_delay_max_ms: self.retry_delay_max.as_millis() as u64,
+            connections_max: self.connections_max,
+            pipeline_depth_max: self.pipeline_depth_max,
+        }
+    }
+}
+
+fn in_range(field: &'static str, given: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&given) {
+        Ok(())
+    } else {
+        Err(ConfigError::OutOfRange { field, given, min, max })
+    }
+}
+
+fn lasts(
+    field: &'static str,
+    given: Duration,
+    min: Duration,
+    max: Duration,
+) -> Result<(), ConfigError> {
+    if (min..=max).contains(&given) {
+        Ok(())
+    } else {
+        Err(ConfigError::DurationOutOfRange { field, given, min, max })
+    }
+}
+
+const MIB: u64 = 1 << 20;
+const BUFFER_BYTES_DEFAULT: u64 = 64 * MIB;
+/// A batch must be able to hold any single record.
+const BATCH_BYTES_LEAST: u64 = 400_000;
+const _: () = assert!(RECORD_BYTES_MAX < BATCH_BYTES_LEAST as usize);
+/// An event's required fields, defaults and ids alone are longer than this.
+const RECORD_BYTES_LEAST: u64 = 256;
+/// A read buffer of 64 KiB, and an answer of up to 1 MiB being put together.
+const CONNECTION_BYTES: u64 = (64 << 10) + MIB;
+/// Two histograms of 64-bit counts up to an hour in milliseconds with two digits.
+const HISTOGRAMS_BYTES: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_sum_up() {
+        let config = Config::new("http://localhost:8080");
+        assert_eq!(config.validate(), Ok(()));
+        let memory = config.memory().unwrap();
+        assert_eq!(memory.block_count, 128);
+        assert!(memory.blocks_bytes > 64 * MIB && memory.total_bytes() < 96 * MIB, "{memory:?}");
+    }
+
+    #[test]
+    fn buffer_events_sizes_the_buffer_where_nothing_else_does() {
+        let mut config = Config::new("http://localhost:8080");
+        config.buffer_events = 100_000;
+        assert_eq!(config.buffer_bytes(), 100_000 * 1_024);
+        config.buffer_bytes = Some(8 * MIB);
+        assert_eq!(config.buffer_bytes(), 8 * MIB);
+    }
+
+    #[test]
+    fn an_invalid_field_is_named_with_its_limits() {
+        let cases: [(fn(&mut Config), &str); 8] = [
+            (|config| config.url = "ftp://x".into(), "url \"ftp://x\""),
+            (|config| config.buffer_events = 0, "buffer_events is 0"),
+            (|config| config.buffer_bytes = Some(1), "buffer_bytes is 1"),
+            (|config| config.batch_events_max = 0, "batch_events_max is 0"),
+            (|config| config.flush_interval = Duration::ZERO, "flush_interval is 0ns"),
+            (|config| config.retry_delay_max = Duration::from_millis(1), "retry_delay_max is 1ms"),
+            (|config| config.lanes = 65, "lanes is 65, but must be at least 1 and at most 64"),
+            (|config| config.producer = Some("a\nb".into()), "producer \"a\\nb\""),
+        ];
+        for (break_it, message) in cases {
+            let mut config = Config::new("http://localhost:8080");
+            break_it(&mut config);
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A batch: the records sent as one request.
+
+use ledgerline_core::Record;
+
+/// Neighbouring records of one block, and so one slice of its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) block: u32,
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+}
+
+/// Records accepted in the same millisecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub(crate) accepted_ms: u64,
+    pub(crate) count: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) spans: Vec<Span>,
+    /// The same records, by when they were accepted, in the same order.
+    pub(crate) moments: Vec<Moment>,
+    pub(crate) events: u32,
+    pub(crate) attempts: u32,
+    /// The connection that it is on, while it is.
+    pub(crate) connection: Option<usize>,
+    pub(crate) cut_ms: u64,
+    /// Since when no connection could take a batch, when this one was cut.
+    pub(crate) blocked_since_ms: Option<u64>,
+    /// A connection took it once.
+    pub(crate) is_offered: bool,
+    /// The outcome of an earlier try is unknown: it may be stored.
+    pub(crate) is_ambiguous: bool,
+    pub(crate) is_counted_duplicated: bool,
+}
+
+impl Batch {
+    /// Appends a record.
+    pub(crate) fn push(&mut self, record: Record) {
+        self.events += 1;
+        match self.spans.last_mut() {
+            Some(span) if span.block == record.block && span.first + span.count == record.index => {
+                span.count += 1;
+            }
+            _ => {
+                self.spans.push(Span { block: record.block, first: record.index, count: 1 });
+            }
+        }
+        self.push_moments(Moment { accepted_ms: record.accepted_ms, count: 1 });
+    }
+
+    /// The same records as two batches; the first has as many, or one less.
+    pub(crate) fn halves(self) -> (Self, Self) {
+        let (mut first, mut second) = (self.like(), self.like());
+        let mut left = self.events / 2;
+        for span in self.spans {
+            let taken = span.count.min(left);
+            left -= taken;
+            if taken > 0 {
+                first.events += taken;
+                first.spans.push(Span { count: taken, ..span });
+            }
+            if taken < span.count {
+                second.events += span.count - taken;
+                second.spans.push(Span {
+                    first: span.first + taken,
+                    count: span.count - taken,
+                    ..span
+                });
+            }
+        }
+        let mut left = first.events;
+        for moment in self.moments {
+            let taken = moment.count.min(left);
+            left -= taken;
+            if taken > 0 {
+                first.push_moments(Moment { count: taken, ..moment });
+            }
+            if taken < moment.count {
+                second.push_moments(Moment { count: moment.count - taken, ..moment });
+            }
+        }
+        (first, second)
+    }
+
+    fn push_moments(&mut self, moment: Moment) {
+        match self.moments.last_mut() {
+            Some(last) if last.accepted_ms == moment.accepted_ms => last.count += moment.count,
+            _ => self.moments.push(moment),
+        }
+    }
+
+    /// Without records, and with the same past.
+    fn like(&self) -> Self {
+        Self {
+            cut_ms: self.cut_ms,
+            blocked_since_ms: self.blocked_since_ms,
+            is_offered: self.is_offered,
+            is_ambiguous: self.is_ambiguous,
+            is_counted_duplicated: self.is_counted_duplicated,
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Punctuality, per record: late is what isn't blocked.
+//!
+//! A record is due one flush interval after it was accepted. If a connection could take it then,
+//! the time until the first byte of its request is its lateness. If none could, the time until one
+//! could is blocked time, counted by cause, and the rest is lateness.
+
+use hdrhistogram::Histogram;
+
+use super::Batch;
+
+/// Why no connection could take a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// None is up.
+    NoConnection,
+    /// All wait for answers.
+    ServerSlow,
+}
+
+/// Blocked time by cause: milliseconds during which something due could not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct BlockedMs {
+    /// No connection was up.
+    pub no_connection: u64,
+    /// Every connection waited for an answer.
+    pub server_slow: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Blocked {
+    /// Since when, and since when for the present cause.
+    now: Option<(u64, u64, Cause)>,
+    total: BlockedMs,
+}
+
+impl Blocked {
+    /// Something due can't be sent, for this cause.
+    pub(crate) fn begin(&mut self, now_ms: u64, cause: Cause) {
+        match self.now {
+            Some((_, _, same)) if same == cause => {}
+            Some((since_ms, _, _)) => {
+                self.total = self.total(now_ms);
+                self.now = Some((since_ms, now_ms, cause));
+            }
+            None => self.now = Some((now_ms, now_ms, cause)),
+        }
+    }
+
+    /// Nothing that is due waits any longer.
+    pub(crate) fn end(&mut self, now_ms: u64) {
+        self.total = self.total(now_ms);
+        self.now = None;
+    }
+
+    pub(crate) fn since_ms(&self) -> Option<u64> {
+        self.now.map(|(since_ms, ..)| since_ms)
+    }
+
+    pub(crate) fn total(&self, now_ms: u64) -> BlockedMs {
+        let mut total = self.total;
+        if let Some((_, since_ms, cause)) = self.now {
+            let counter = match cause {
+                Cause::NoConnection => &mut total.no_connection,
+                Cause::ServerSlow => &mut total.server_slow,
+            };
+            *counter += now_ms.saturating_sub(since_ms);
+        }
+        total
+    }
+}
+
+/// Histograms over records, in milliseconds, up to an hour, two significant digits.
+#[derive(Debug)]
+pub(crate) struct Lateness {
+    pub(crate) late_ms: Histogram<u64>,
+    pub(crate) delivery_ms: Histogram<u64>,
+}
+
+impl Default for Lateness {
+    fn default() -> Self {
+        let histogram = || Histogram::new_with_bounds(1, MS_MAX, 2).expect("constant bounds");
+        Self { late_ms: histogram(), delivery_ms: histogram() }
+    }
+}
+
+impl Lateness {
+    /// A connection wrote the batch's first byte, for the first time.
+    pub(crate) fn offered(&mut self, batch: &Batch, flush_interval_ms: u64, at_ms: u64) {
+        for moment in &batch.moments {
+            let due_ms = moment.accepted_ms + flush_interval_ms;
+            let blocked_ms = match batch.blocked_since_ms {
+                Some(since_ms) => batch.cut_ms.saturating_sub(since_ms.max(due_ms)),
+                None => 0,
+            };
+            let late_ms = at_ms.saturating_sub(due_ms).saturating_sub(blocked_ms);
+            self.late_ms.saturating_record_n(late_ms, u64::from(moment.count));
+        }
+    }
+
+    /// The server has the batch.
+    pub(crate) fn delivered(&mut self, batch: &Batch, at_ms: u64) {
+        for moment in &batch.moments {
+            let took_ms = at_ms.saturating_sub(moment.accepted_ms);
+            self.delivery_ms.saturating_record_n(took_ms, u64::from(moment.count));
+        }
+    }
+}
+
+const MS_MAX: u64 = 3_600_000;

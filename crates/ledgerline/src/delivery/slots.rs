@@ -1,0 +1,68 @@
+//! Which connection may take the next batch.
+//!
+//! Connections first, depth second: servers run one request at a time per connection, so that
+//! depth hides only the round trip. The lowest-numbered connection that is idle is taken, and so an
+//! idle engine keeps one connection warm instead of many lukewarm.
+
+use super::lateness::Cause;
+
+#[derive(Debug)]
+pub(crate) struct Slots {
+    connections: Vec<Slot>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    in_flight: usize,
+    /// The connection has written a byte since it last failed.
+    is_up: bool,
+    /// Answers since it last failed.
+    answers: u64,
+}
+
+impl Slots {
+    pub(crate) fn new(connections: usize) -> Self {
+        Self { connections: vec![Slot::default(); connections] }
+    }
+
+    /// The connection to use next, when each may have `depth` requests on the way.
+    pub(crate) fn free(&self, depth: usize) -> Option<usize> {
+        let least_busy = (0..self.connections.len())
+            .min_by_key(|&connection| self.connections[connection].in_flight)?;
+        (self.connections[least_busy].in_flight < depth).then_some(least_busy)
+    }
+
+    pub(crate) fn occupy(&mut self, connection: usize) {
+        self.connections[connection].in_flight += 1;
+    }
+
+    pub(crate) fn writes(&mut self, connection: usize) {
+        self.connections[connection].is_up = true;
+    }
+
+    pub(crate) fn answered(&mut self, connection: usize) {
+        let slot = &mut self.connections[connection];
+        slot.in_flight -= 1;
+        slot.answers += 1;
+    }
+
+    pub(crate) fn failed(&mut self, connection: usize) {
+        let slot = &mut self.connections[connection];
+        *slot = Slot { in_flight: slot.in_flight - 1, ..Slot::default() };
+    }
+
+    pub(crate) fn wants_proof(&self, connection: usize) -> bool {
+        self.connections[connection].answers.is_multiple_of(ANSWERS_PER_PROOF)
+    }
+
+    /// Why none is free.
+    pub(crate) fn cause(&self) -> Cause {
+        if self.connections.iter().any(|slot| slot.is_up) {
+            Cause::ServerSlow
+        } else {
+            Cause::NoConnection
+        }
+    }
+}
+
+const ANSWERS_PER_PROOF: u64 = 1_000;

@@ -1,0 +1,309 @@
+//! The driver: the engine's own thread, and the loop that it runs.
+//!
+//! One turn of the loop: take what is due from the lanes, let the delivery machine decide, put its
+//! batches on connections, give every settled record its outcome, answer those who wait. Then
+//! sleep until something happens: a bell, an answer, a call, or the next deadline.
+
+mod calls;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ledgerline_codec::event_id_text;
+use ledgerline_core::{Bell, Driver};
+use ledgerline_transport::{
+    Answer, Connection, ConnectionConfig, ConnectionEvent, Endpoint, Target, What,
+};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::{Notify, mpsc};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::delivery::{BatchId, Counts, Delivery, Send, keeps_our_ids};
+use crate::error::{CloseError, StartError};
+use crate::report::{Closed, Report};
+
+use self::calls::Calls;
+pub(crate) use self::calls::Command;
+
+/// What the engine leaves when its thread ends.
+#[derive(Debug)]
+pub(crate) struct Last {
+    pub(crate) closed: Result<Closed, CloseError>,
+    pub(crate) report: Option<Report>,
+}
+
+pub(crate) type Ended = OnceLock<Last>;
+
+/// Wakes the driver. Keeps a ring for a driver that is awake.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NotifyBell(Arc<Notify>);
+
+impl Bell for NotifyBell {
+    fn ring(&self) {
+        self.0.notify_one();
+    }
+}
+
+pub(crate) struct Engine {
+    clock: Clock,
+    driver: Driver,
+    delivery: Delivery,
+    target: Target,
+    endpoint: Arc<Endpoint>,
+    connection_config: ConnectionConfig,
+    connections: Vec<Connection>,
+    calls: Calls,
+    lanes: LaneWatch,
+    /// The machine's counts as the accounts have them.
+    counted: Counts,
+    flush_interval_ms: u64,
+    next_verify_ms: u64,
+}
+
+/// When to look into the lanes' open blocks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LaneWatch {
+    /// At this moment: nothing in them is due before.
+    Until(u64),
+    /// When the bell rings: everything in them was taken.
+    Bell,
+}
+
+impl Engine {
+    /// Starts the engine's thread.
+    pub(crate) fn spawn(
+        config: &Config,
+        driver: Driver,
+        clock: Clock,
+        bell: NotifyBell,
+        commands: mpsc::Receiver<Command>,
+        ended: Arc<Ended>,
+    ) -> Result<JoinHandle<()>, StartError> {
+        let endpoint = config.endpoint()?;
+        let target = endpoint.post(BATCH_PATH).expect("a constant path is valid");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(StartError::Thread)?;
+        let mut connection_config = ConnectionConfig::default();
+        connection_config.connect_timeout = config.connect_timeout;
+        connection_config.request_timeout = config.request_timeout;
+        let mut engine = Self {
+            clock,
+            driver,
+            delivery: Delivery::new(config.limits(), clock.now_ms(), fastrand::Rng::new()),
+            target,
+            endpoint: Arc::new(endpoint),
+            connection_config,
+            connections: Vec::with_capacity(config.connections_max),
+            calls: Calls::default(),
+            lanes: LaneWatch::Until(0),
+            counted: Counts::default(),
+            flush_interval_ms: config.limits().flush_interval_ms,
+            next_verify_ms: VERIFY_INTERVAL_MS,
+        };
+        let connections_max = config.connections_max;
+        let run = move || {
+            let run = AssertUnwindSafe(|| {
+                runtime.block_on(engine.run(connections_max, &bell, commands));
+            });
+            let last = match catch_unwind(run) {
+                Ok(()) => engine.last(),
+                Err(_) => engine.fail(),
+            };
+            drop(runtime); // Ends the connections.
+            let replies = std::mem::take(&mut engine.calls);
+            let closed = last.closed.clone();
+            let _ = ended.set(last);
+            replies.answer_closes(&closed);
+        };
+        std::thread::Builder::new().name("ledgerline".into()).spawn(run).map_err(StartError::Thread)
+    }
+
+    /// Runs until the engine is closed and has given everything its outcome.
+    async fn run(
+        &mut self,
+        connections_max: usize,
+        bell: &NotifyBell,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
+        let (sender, mut events) = mpsc::unbounded_channel();
+        self.connections = (0..connections_max)
+            .map(|slot| {
+                let endpoint = Arc::clone(&self.endpoint);
+                let config = self.connection_config.clone();
+                Connection::spawn(slot, endpoint, config, sender.clone())
+            })
+            .collect();
+        loop {
+            let now_ms = self.clock.now_ms();
+            self.turn(now_ms);
+            if self.is_finished(now_ms) {
+                return;
+            }
+            let wake_at = tokio::time::Instant::from_std(self.clock.instant_at(self.wake_ms()));
+            tokio::select! {
+                biased;
+                event = events.recv() => {
+                    let mut next = event;
+                    while let Some(event) = next {
+                        self.on_connection(event);
+                        next = events.try_recv().ok();
+                    }
+                }
+                command = commands.recv(), if !self.calls.is_abandoned() => {
+                    self.on_command(command);
+                }
+                () = bell.0.notified() => {
+                    if self.lanes == LaneWatch::Bell {
+                        self.lanes = LaneWatch::Until(0);
+                    }
+                }
+                () = tokio::time::sleep_until(wake_at) => {}
+            }
+        }
+    }
+
+    /// Everything that is to be done at this moment.
+    fn turn(&mut self, now_ms: u64) {
+        self.take(now_ms);
+        self.delivery.advance(now_ms);
+        while let Some(send) = self.delivery.next_send(now_ms) {
+            self.send(send);
+        }
+        self.settle();
+        self.driver.tend_pool();
+        if now_ms >= self.next_verify_ms {
+            self.next_verify_ms = now_ms + VERIFY_INTERVAL_MS;
+            if let Err(imbalance) = self.driver.verify() {
+                tracing::error!(%imbalance, "the audit accounts do not balance");
+            }
+        }
+        self.answer_flushes(now_ms);
+    }
+
+    fn take(&mut self, now_ms: u64) {
+        let Self { driver, delivery, .. } = self;
+        driver.take_sealed(&mut |record| delivery.push(record));
+        // A producer without a block is helped soonest by sending what lies in the open ones.
+        let wants_all = self.calls.wants_all() || driver.is_starving();
+        let is_due = matches!(self.lanes, LaneWatch::Until(at_ms) if at_ms <= now_ms);
+        if !wants_all && !is_due {
+            return;
+        }
+        let accepted_by_ms =
+            if wants_all { u64::MAX } else { now_ms.saturating_sub(self.flush_interval_ms) };
+        let waiting = driver.take_open(accepted_by_ms, &mut |record| delivery.push(record));
+        if wants_all {
+            delivery.flush();
+        }
+        self.lanes = if waiting.has_hole {
+            LaneWatch::Until(now_ms + TICK_MS)
+        } else if let Some(oldest_ms) = waiting.oldest_ms {
+            LaneWatch::Until(oldest_ms + self.flush_interval_ms)
+        } else if driver.park() {
+            LaneWatch::Bell
+        } else {
+            LaneWatch::Until(now_ms)
+        };
+    }
+
+    fn send(&mut self, Send { connection, batch }: Send) {
+        let found = self.delivery.batch(batch).expect("a batch to send exists");
+        let mut body = Vec::with_capacity(found.spans.len() + 2);
+        body.push(Bytes::from_static(b"["));
+        for (place, span) in found.spans.iter().enumerate() {
+            let loan = self.driver.lend(span.block, span.first, span.count);
+            let bytes = Bytes::from_owner(loan);
+            // Every record begins with a comma; an array must not.
+            body.push(if place == 0 { bytes.slice(1..) } else { bytes });
+        }
+        body.push(Bytes::from_static(b"]"));
+        self.connections[connection].send(batch, &self.target, body);
+    }
+
+    fn on_connection(&mut self, event: ConnectionEvent) {
+        let now_ms = self.clock.now_ms();
+        let batch = event.request_id;
+        match event.what {
+            What::FirstByte(at) => self.delivery.first_byte(batch, self.clock.ms_at(at)),
+            What::Answered(answer) => {
+                let keeps_ids = (answer.status == 201 && self.delivery.wants_proof(batch))
+                    .then(|| self.proves_idempotence(batch, &answer));
+                if !(200..300).contains(&answer.status) {
+                    tracing::warn!(status = answer.status, "audit batch not stored, will retry");
+                }
+                self.delivery.answered(batch, &answer, keeps_ids, now_ms);
+            }
+            What::Failed(failure) => {
+                tracing::warn!(%failure, "audit batch not stored, will retry");
+                self.delivery.failed(batch, &failure, now_ms);
+            }
+        }
+    }
+
+    /// Whether the answer lists the batch's ids, in their order.
+    fn proves_idempotence(&self, batch: BatchId, answer: &Answer) -> bool {
+        let Some(found) = self.delivery.batch(batch) else { return false };
+        let records = found.spans.iter().flat_map(|span| {
+            (span.first..span.first + span.count)
+                .map(|index| self.driver.lend(span.block, index, 1))
+        });
+        let loans: Vec<_> = records.collect();
+        let ids = loans.iter().map(|loan| event_id_text(loan.as_ref()).unwrap_or_default());
+        keeps_our_ids(&answer.body, ids)
+    }
+
+    /// Gives the records of settled batches their outcome.
+    fn settle(&mut self) {
+        for settlement in self.delivery.take_settlements() {
+            let span = settlement.span;
+            self.driver.settle(span.block, span.first, span.count, settlement.outcome);
+        }
+        let counts = self.delivery.counts();
+        let known = std::mem::replace(&mut self.counted, counts);
+        if counts.possibly_duplicated > known.possibly_duplicated {
+            let records = counts.possibly_duplicated - known.possibly_duplicated;
+            self.driver.count_possibly_duplicated(records);
+        }
+        if counts.possibly_stored > known.possibly_stored {
+            self.driver.count_possibly_stored(counts.possibly_stored - known.possibly_stored);
+        }
+    }
+
+    fn wake_ms(&self) -> u64 {
+        let lanes_ms = match self.lanes {
+            LaneWatch::Until(at_ms) => Some(at_ms),
+            LaneWatch::Bell => None,
+        };
+        let hole_ms = self.driver.has_hole().then(|| self.clock.now_ms() + TICK_MS);
+        let deadlines =
+            [self.delivery.next_ms(), self.calls.next_ms(), lanes_ms, hole_ms].into_iter();
+        deadlines.flatten().min().unwrap_or(u64::MAX).min(self.next_verify_ms)
+    }
+
+    fn report(&self) -> Report {
+        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        let cpu = Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32);
+        Report::new(self.driver.accounts(), &self.delivery, self.clock.now_ms(), cpu)
+    }
+
+    /// After a panic: no event is accepted any more, and nobody is told that all is well.
+    fn fail(&mut self) -> Last {
+        tracing::error!("the audit engine has failed; events are refused from now on");
+        self.driver.close();
+        Last { closed: Err(CloseError::Failed), report: None }
+    }
+}
+
+const BATCH_PATH: &str = "/api/v1/audit/events/batch";
+/// How soon to look again at a record that is reserved but not committed.
+const TICK_MS: u64 = 1;
+const VERIFY_INTERVAL_MS: u64 = 1_000;
+/// How long the engine goes on when every handle is gone.
+pub(crate) const ABANDONED_DEADLINE: Duration = Duration::from_secs(30);

@@ -1,0 +1,211 @@
+//! Calls that wait for the engine: flush, close, report.
+
+use std::time::Duration;
+
+use ledgerline_core::{Outcome, SeqTargets};
+
+use super::{Engine, Last};
+use crate::error::{CloseError, FlushError, Lost, Unsettled};
+use crate::report::{Closed, Flushed, Report};
+use crate::waiting::Reply;
+
+/// What a handle asks of the engine's thread.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Flush { targets: SeqTargets, deadline: Duration, reply: Reply<Result<Flushed, FlushError>> },
+    Close { deadline: Duration, reply: Reply<Result<Closed, CloseError>> },
+    Report(Reply<Report>),
+}
+
+/// The calls under way.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    flushes: Vec<PendingFlush>,
+    closing: Option<Closing>,
+    /// Every handle is gone: there is nobody to listen to.
+    is_abandoned: bool,
+}
+
+#[derive(Debug)]
+struct PendingFlush {
+    targets: SeqTargets,
+    deadline: Duration,
+    deadline_ms: u64,
+    /// What had been lost before: a loss of last week is no failure of this flush.
+    lost_before: Lost,
+    reply: Reply<Result<Flushed, FlushError>>,
+}
+
+#[derive(Debug)]
+struct Closing {
+    /// Of several calls, the one with the earliest deadline decides.
+    deadline: Duration,
+    deadline_ms: u64,
+    lost_before: Lost,
+    replies: Vec<Reply<Result<Closed, CloseError>>>,
+    result: Option<Result<Closed, CloseError>>,
+}
+
+impl Calls {
+    /// Whether everything accepted is to be sent without waiting for it to fall due.
+    pub(super) fn wants_all(&self) -> bool {
+        !self.flushes.is_empty() || self.closing.is_some()
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.is_abandoned
+    }
+
+    /// The earliest deadline.
+    pub(super) fn next_ms(&self) -> Option<u64> {
+        let flushes = self.flushes.iter().map(|flush| flush.deadline_ms);
+        flushes.chain(self.closing.iter().map(|closing| closing.deadline_ms)).min()
+    }
+
+    /// Tells those who wait for the end what it was.
+    pub(super) fn answer_closes(self, closed: &Result<Closed, CloseError>) {
+        for flush in self.flushes {
+            flush.reply.send(Err(FlushError::Closed));
+        }
+        for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
+            reply.send(closed.clone());
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn on_command(&mut self, command: Option<Command>) {
+        let now_ms = self.clock.now_ms();
+        match command {
+            Some(Command::Flush { targets, deadline, reply }) => {
+                let deadline_ms = deadline_ms(now_ms, deadline);
+                let lost_before = self.lost();
+                let flush = PendingFlush { targets, deadline, deadline_ms, lost_before, reply };
+                self.calls.flushes.push(flush);
+            }
+            Some(Command::Close { deadline, reply }) => self.begin_close(now_ms, deadline, reply),
+            Some(Command::Report(reply)) => reply.send(self.report()),
+            None => {
+                self.calls.is_abandoned = true;
+                self.begin_close(now_ms, super::ABANDONED_DEADLINE, Reply::Ignored);
+            }
+        }
+    }
+
+    fn begin_close(
+        &mut self,
+        now_ms: u64,
+        deadline: Duration,
+        reply: Reply<Result<Closed, CloseError>>,
+    ) {
+        self.driver.close();
+        let lost_before = self.lost();
+        let closing = self.calls.closing.get_or_insert_with(|| Closing {
+            deadline,
+            deadline_ms: deadline_ms(now_ms, deadline),
+            lost_before,
+            replies: Vec::new(),
+            result: None,
+        });
+        if deadline_ms(now_ms, deadline) < closing.deadline_ms {
+            closing.deadline = deadline;
+            closing.deadline_ms = deadline_ms(now_ms, deadline);
+        }
+        closing.replies.push(reply);
+    }
+
+    /// Answers the flushes whose records are settled, and those whose time is up.
+    pub(super) fn answer_flushes(&mut self, now_ms: u64) {
+        for flush in std::mem::take(&mut self.calls.flushes) {
+            if self.driver.has_reached(&flush.targets) {
+                let answer = self.flushed(&flush);
+                flush.reply.send(answer);
+            } else if now_ms >= flush.deadline_ms {
+                let unsettled = self.unsettled(flush.deadline);
+                flush.reply.send(Err(FlushError::Deadline(Box::new(unsettled))));
+            } else {
+                self.calls.flushes.push(flush);
+            }
+        }
+    }
+
+    /// Whether a close has come to its end: everything settled, or dropped at the deadline.
+    pub(super) fn is_finished(&mut self, now_ms: u64) -> bool {
+        let Some(closing) = &self.calls.closing else { return false };
+        let (deadline, lost_before) = (closing.deadline, closing.lost_before);
+        let is_late = now_ms >= closing.deadline_ms;
+        if self.driver.accounts().pending > 0 && !is_late {
+            return false;
+        }
+        let result = if self.driver.accounts().pending == 0 {
+            self.closed(lost_before)
+        } else {
+            let mut unsettled = self.unsettled(deadline);
+            self.driver.count_possibly_stored(self.delivery.whereabouts().possibly_stored);
+            self.driver.abandon(Outcome::Closed);
+            unsettled.accounts = self.driver.accounts();
+            match self.driver.verify() {
+                Ok(()) => Err(CloseError::LeftBehind(Box::new(unsettled))),
+                Err(imbalance) => Err(CloseError::Imbalance(imbalance)),
+            }
+        };
+        if let Some(closing) = &mut self.calls.closing {
+            closing.result = Some(result);
+        }
+        true
+    }
+
+    /// What is left to be known when the engine has ended.
+    pub(super) fn last(&mut self) -> Last {
+        let result = self.calls.closing.as_mut().and_then(|closing| closing.result.take());
+        let closed = result.unwrap_or(Err(CloseError::Failed));
+        let report = self.report();
+        let accounts = report.accounts;
+        match &closed {
+            Ok(_) => tracing::info!(?accounts, "audit store closed"),
+            Err(error) => tracing::error!(?accounts, %error, "audit store closed"),
+        }
+        Last { closed, report: Some(report) }
+    }
+
+    fn flushed(&self, flush: &PendingFlush) -> Result<Flushed, FlushError> {
+        self.driver.verify().map_err(FlushError::Imbalance)?;
+        let lost = self.lost().since(flush.lost_before);
+        if lost.total() > 0 {
+            return Err(FlushError::Lost(lost));
+        }
+        Ok(Flushed { accounts: self.driver.accounts() })
+    }
+
+    fn closed(&self, lost_before: Lost) -> Result<Closed, CloseError> {
+        self.driver.verify().map_err(CloseError::Imbalance)?;
+        let lost = self.lost().since(lost_before);
+        if lost.total() > 0 {
+            return Err(CloseError::Lost(lost));
+        }
+        Ok(Closed { report: self.report() })
+    }
+
+    fn lost(&self) -> Lost {
+        let accounts = self.driver.accounts();
+        Lost { dropped: accounts.dropped.total(), dead_lettered: accounts.dead_lettered }
+    }
+
+    fn unsettled(&self, deadline: Duration) -> Unsettled {
+        let accounts = self.driver.accounts();
+        let whereabouts = self.delivery.whereabouts();
+        let sent = whereabouts.in_flight + whereabouts.retrying;
+        Unsettled {
+            deadline,
+            in_flight: whereabouts.in_flight,
+            retrying: whereabouts.retrying,
+            // What the machine doesn't hold is still in the lanes.
+            unsent: accounts.pending.saturating_sub(sent),
+            accounts,
+        }
+    }
+}
+
+fn deadline_ms(now_ms: u64, deadline: Duration) -> u64 {
+    now_ms.saturating_add(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX))
+}

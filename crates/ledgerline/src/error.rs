@@ -1,0 +1,167 @@
+//! What can go wrong, one type per operation.
+
+use std::time::Duration;
+
+use ledgerline_codec::EncodeError;
+use ledgerline_core::{Accounts, Imbalance};
+
+use crate::config::ConfigError;
+
+/// [`Store::start`](crate::Store::start) failed; nothing was started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is invalid.
+    #[error("invalid configuration")]
+    Config(#[from] ConfigError),
+    /// The engine's thread or runtime could not be made.
+    #[error("the engine's thread could not be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// [`Store::record`](crate::Store::record) did not accept an event. It was counted under its
+/// reason; the caller still has the event.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("audit event {event_type} (correlation id {correlation_id}) refused: {reason}")]
+#[non_exhaustive]
+pub struct Refused {
+    /// Why.
+    pub reason: Reason,
+    /// The event's type.
+    pub event_type: Box<str>,
+    /// The event's correlation id.
+    pub correlation_id: Box<str>,
+}
+
+/// Why an event was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The buffer has no room. Recording again later may succeed.
+    #[error("the buffer of {buffer_bytes} bytes is full")]
+    Full {
+        /// The bound.
+        buffer_bytes: u64,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// A field can't be stored.
+    #[error("{0}")]
+    Invalid(EncodeError),
+    /// The event is too long, all fields together.
+    #[error("it is {bytes} bytes long when encoded, the limit is {max}")]
+    TooLarge {
+        /// Its length as a record.
+        bytes: usize,
+        /// The longest record.
+        max: usize,
+    },
+}
+
+/// [`Store::flush`](crate::Store::flush) can't say that everything before it is settled.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// The deadline came first. The events are still held, and will be sent.
+    #[error(
+        "not everything was settled within {deadline:?}: {} in flight, {} waiting for a retry, \
+         {} not sent yet", .0.in_flight, .0.retrying, .0.unsent, deadline = .0.deadline
+    )]
+    Deadline(Box<Unsettled>),
+    /// Everything is settled, but not all of it was delivered: so many events were lost while the
+    /// flush waited. A loss before it is in the accounts, and no failure of this flush.
+    #[error("while waiting, {} events were dropped and {} dead-lettered", .0.dropped, .0.dead_lettered)]
+    Lost(Lost),
+    /// The store was closed. [`Store::close`](crate::Store::close) tells what became of its events.
+    #[error("the store is closed")]
+    Closed,
+    /// The engine's thread did not answer within the deadline and a second; it is still at work.
+    #[error("the engine did not answer within {deadline:?} and a second")]
+    Unresponsive {
+        /// The deadline that was given.
+        deadline: Duration,
+    },
+    /// More than 1,024 calls are waiting for the engine's thread.
+    #[error("too many calls are waiting for the engine")]
+    Busy,
+    /// The accounts don't balance: a defect of the engine. Nothing it says can be trusted.
+    #[error("the accounts do not balance: {0}")]
+    Imbalance(Imbalance),
+    /// The engine's thread is gone after a defect.
+    #[error("the engine has failed")]
+    Failed,
+}
+
+/// Where events were at a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unsettled {
+    /// The deadline that was given.
+    pub deadline: Duration,
+    /// Events in requests without an answer.
+    pub in_flight: u64,
+    /// Events of batches that failed and wait for their next try.
+    pub retrying: u64,
+    /// Events that no request has carried yet.
+    pub unsent: u64,
+    /// The accounts at that moment.
+    pub accounts: Accounts,
+}
+
+/// Accepted events that were settled otherwise than by delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Lost {
+    /// Given up by the engine, for any reason.
+    pub dropped: u64,
+    /// Refused by DataStorage for good.
+    pub dead_lettered: u64,
+}
+
+impl Lost {
+    /// Both.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.dropped + self.dead_lettered
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            dropped: self.dropped - before.dropped,
+            dead_lettered: self.dead_lettered - before.dead_lettered,
+        }
+    }
+}
+
+/// [`Store::close`](crate::Store::close) left something behind.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The deadline came first: what was left was dropped, and counted as `dropped.closed`.
+    #[error(
+        "{} events were dropped at the deadline of {deadline:?}: {} in flight, {} waiting for a \
+         retry, {} never sent", .0.accounts.dropped.closed, .0.in_flight, .0.retrying, .0.unsent,
+        deadline = .0.deadline
+    )]
+    LeftBehind(Box<Unsettled>),
+    /// Everything is settled, but not all of it was delivered: so many events were lost while the
+    /// close waited.
+    #[error("while closing, {} events were dropped and {} dead-lettered", .0.dropped, .0.dead_lettered)]
+    Lost(Lost),
+    /// The engine's thread did not answer within the deadline and a second; it is still at work.
+    #[error("the engine did not answer within {deadline:?} and a second")]
+    Unresponsive {
+        /// The deadline that was given.
+        deadline: Duration,
+    },
+    /// More than 1,024 calls are waiting for the engine's thread.
+    #[error("too many calls are waiting for the engine")]
+    Busy,
+    /// The accounts don't balance: a defect of the engine. Nothing it says can be trusted.
+    #[error("the accounts do not balance: {0}")]
+    Imbalance(Imbalance),
+    /// The engine's thread is gone after a defect.
+    #[error("the engine has failed")]
+    Failed,
+}

@@ -1,0 +1,108 @@
+//! What the engine tells about its work.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use ledgerline_core::Accounts;
+
+use crate::delivery::{BlockedMs, Counts, Delivery};
+
+/// Everything accepted before the flush was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Flushed {
+    /// The accounts at that moment; `pending` counts events that came after the flush began.
+    pub accounts: Accounts,
+}
+
+/// Everything accepted was settled, none of it by the deadline.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Closed {
+    /// The engine's last report.
+    pub report: Report,
+}
+
+/// Accounts, counts and percentiles since the engine's start.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Where every event is.
+    pub accounts: Accounts,
+    /// The requests.
+    pub batches: Batches,
+    /// From `record` to the server's answer, over delivered events.
+    pub delivery_ms: Percentiles,
+    /// From the moment at which an event fell due to the first byte of its first request, less the
+    /// time during which no connection could take it, which `blocked_ms` counts.
+    pub flush_lateness_ms: Percentiles,
+    /// Time during which something due could not be sent, by cause.
+    pub blocked_ms: BlockedMs,
+    /// Processor time of the engine's thread.
+    pub engine_cpu: Duration,
+}
+
+/// Counts of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Batches {
+    /// Requests put on a connection, retries included.
+    pub sent: u64,
+    /// Of these, those that carried a batch again.
+    pub retried: u64,
+    /// Batches halved because the server found them too big.
+    pub split: u64,
+    /// Mean number of events in a request.
+    pub events_mean: f64,
+}
+
+/// Percentiles over events, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Percentiles {
+    /// Half of the events are not above this.
+    pub p50: u64,
+    /// 99 of 100.
+    pub p99: u64,
+    /// 999 of 1,000.
+    pub p999: u64,
+    /// All of them.
+    pub max: u64,
+}
+
+impl Report {
+    pub(crate) fn new(accounts: Accounts, delivery: &Delivery, now_ms: u64, cpu: Duration) -> Self {
+        let lateness = delivery.lateness();
+        Self {
+            accounts,
+            batches: Batches::new(delivery.counts()),
+            delivery_ms: Percentiles::new(&lateness.delivery_ms),
+            flush_lateness_ms: Percentiles::new(&lateness.late_ms),
+            blocked_ms: delivery.blocked_ms(now_ms),
+            engine_cpu: cpu,
+        }
+    }
+}
+
+impl Batches {
+    fn new(counts: Counts) -> Self {
+        let events_mean = counts.events_sent as f64 / counts.batches_sent.max(1) as f64;
+        Self {
+            sent: counts.batches_sent,
+            retried: counts.batches_retried,
+            split: counts.batches_split,
+            events_mean,
+        }
+    }
+}
+
+impl Percentiles {
+    fn new(histogram: &Histogram<u64>) -> Self {
+        Self {
+            p50: histogram.value_at_quantile(0.5),
+            p99: histogram.value_at_quantile(0.99),
+            p999: histogram.value_at_quantile(0.999),
+            max: histogram.max(),
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! The handle that callers hold.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ledgerline_codec::{Event, Identity, encode};
+use ledgerline_core::{Accounts, Anonymous, Lanes, RECORD_BYTES_MAX, Receipt, Refusal};
+use tokio::sync::mpsc;
+
+use crate::clock::{Clock, wall_clock};
+use crate::config::Config;
+use crate::engine::{ABANDONED_DEADLINE, Command, Ended, Engine, NotifyBell};
+use crate::error::{CloseError, FlushError, Reason, Refused, StartError};
+use crate::identity::{event_id, producers};
+use crate::report::{Closed, Flushed, Report};
+use crate::thread::{self, Tools};
+use crate::waiting::{self, NoAnswer, Reply};
+
+/// An audit engine. Cheap to clone; all clones are the same engine.
+///
+/// Send and Sync. When the last clone is dropped without [`close`](Self::close), the engine goes on
+/// for up to 30 s to deliver what it holds, as long as the process lives: prefer to close, or hold
+/// [`close_on_drop`](Self::close_on_drop).
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    lanes: Lanes,
+    clock: Clock,
+    /// Per lane, what its events carry as `producer`.
+    producers: Box<[Box<str>]>,
+    buffer_bytes: u64,
+    commands: mpsc::Sender<Command>,
+    /// What `close` answers once the engine has ended.
+    ended: Arc<Ended>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Starts an engine: takes its memory, starts its thread. Connects when there is something to
+    /// send, so that a server that isn't there yet is no error.
+    ///
+    /// # Errors
+    /// [`StartError`]: an invalid field of the configuration, or no thread to be had.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        config.validate()?;
+        let clock = Clock::start();
+        let bell = NotifyBell::default();
+        let backing = Box::new(Anonymous::new(config.block_count()));
+        let (lanes, driver) = Lanes::new(backing, config.lanes, Box::new(bell.clone()));
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let ended = Arc::new(OnceLock::new());
+        let thread = Engine::spawn(&config, driver, clock, bell, receiver, Arc::clone(&ended))?;
+        tracing::info!(
+            url = config.url,
+            buffer_bytes = config.buffer_bytes(),
+            batch_events_max = config.batch_events_max,
+            flush_interval_ms = config.flush_interval.as_millis() as u64,
+            "audit store started"
+        );
+        Ok(Self {
+            inner: Arc::new(Inner {
+                lanes,
+                clock,
+                producers: producers(config.producer.as_deref(), config.lanes),
+                buffer_bytes: config.buffer_bytes(),
+                commands,
+                ended,
+                thread: Mutex::new(Some(thread)),
+            }),
+        })
+    }
+
+    /// Accepts an event, or says why not.
+    ///
+    /// Never waits: takes no lock, makes no system call but to wake an idle engine, and doesn't
+    /// allocate once the thread is warm. After `Ok` the event is accepted: it will be delivered,
+    /// or be found in the accounts as what became of it.
+    ///
+    /// # Errors
+    /// [`Refused`], with the event's correlation id: the buffer is full, the store is closed, or
+    /// the event can't be stored. It has been counted, and the caller still has the event.
+    ///
+    /// # Panics
+    /// Only if the event's own [`EventData`](crate::EventData) panics; the event is then counted
+    /// as refused.
+    pub fn record(&self, event: &Event<'_>) -> Result<Receipt, Refused> {
+        let inner = &*self.inner;
+        let lane = thread::lane(inner.producers.len());
+        let mut tools = Tools::take();
+        tools.scratch.clear();
+        let result = inner.accept(lane, event, &mut tools);
+        tools.put_back();
+        result.map_err(|reason| refused(event, reason))
+    }
+
+    /// Blocks until every event accepted before this call is settled, at most for `deadline`.
+    ///
+    /// Accepted before: by this thread, or by another whose `record` happened before this call.
+    /// Batches that wait for a retry are waited for; no pause is cut short.
+    ///
+    /// # Errors
+    /// [`FlushError::Deadline`] says where the events are; they will still be sent.
+    pub fn flush(&self, deadline: Duration) -> Result<Flushed, FlushError> {
+        let (reply, receiver) = waiting::blocking();
+        self.inner.send_flush(deadline, reply)?;
+        waiting::wait(&receiver, deadline).unwrap_or_else(|no_answer| match no_answer {
+            NoAnswer::Late => Err(FlushError::Unresponsive { deadline }),
+            NoAnswer::Gone => Err(self.inner.flush_after_end()),
+        })
+    }
+
+    /// [`flush`](Self::flush) as a future, for any executor. Dropping it changes nothing: the
+    /// flush still happens.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub async fn flush_async(&self, deadline: Duration) -> Result<Flushed, FlushError> {
+        let (reply, receiver) = waiting::awaited();
+        self.inner.send_flush(deadline, reply)?;
+        receiver.await.unwrap_or_else(|_| Err(self.inner.flush_after_end()))
+    }
+
+    /// Refuses events from now on, and blocks until all accepted ones are settled, at most for
+    /// `deadline`; what is left then is dropped, and counted as `dropped.closed`. Calling it again
+    /// gives the same answer.
+    ///
+    /// # Errors
+    /// [`CloseError::LeftBehind`] says how much was dropped, and where it was.
+    pub fn close(&self, deadline: Duration) -> Result<Closed, CloseError> {
+        let (reply, receiver) = waiting::blocking();
+        let sent = self.inner.send_close(deadline, reply);
+        let answer = match sent {
+            Ok(()) => waiting::wait(&receiver, deadline),
+            Err(Unsent::Ended) => Err(NoAnswer::Gone),
+            Err(Unsent::Busy) => return Err(CloseError::Busy),
+        };
+        match answer {
+            Ok(result) => {
+                self.inner.join();
+                result
+            }
+            Err(NoAnswer::Late) => Err(CloseError::Unresponsive { deadline }),
+            Err(NoAnswer::Gone) => self.inner.end(),
+        }
+    }
+
+    /// [`close`](Self::close) as a future, for any executor. Dropping it changes nothing: the
+    /// store still closes.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub async fn close_async(&self, deadline: Duration) -> Result<Closed, CloseError> {
+        let (reply, receiver) = waiting::awaited();
+        match self.inner.send_close(deadline, reply) {
+            Ok(()) => receiver.await.unwrap_or_else(|_| self.inner.end()),
+            Err(Unsent::Ended) => self.inner.end(),
+            Err(Unsent::Busy) => Err(CloseError::Busy),
+        }
+    }
+
+    /// A guard that closes the store when it is dropped, waiting at most for `deadline`, and logs
+    /// an error if something was left behind.
+    pub fn close_on_drop(&self, deadline: Duration) -> CloseOnDrop {
+        CloseOnDrop { store: self.clone(), deadline }
+    }
+
+    /// A consistent cut of the accounts, from any thread, at the price of some dozen loads.
+    #[must_use]
+    pub fn accounts(&self) -> Accounts {
+        self.inner.lanes.accounts()
+    }
+
+    /// Accounts, percentiles and counts as the engine's thread has them, or None if it doesn't
+    /// answer within `deadline`. After `close`, the last ones.
+    #[must_use]
+    pub fn report(&self, deadline: Duration) -> Option<Report> {
+        let (reply, receiver) = waiting::blocking();
+        if self.inner.commands.try_send(Command::Report(reply)).is_ok()
+            && let Ok(report) = waiting::wait(&receiver, deadline)
+        {
+            return Some(report);
+        }
+        self.inner.ended.get()?.report.clone()
+    }
+}
+
+/// A command that could not be handed to the engine.
+enum Unsent {
+    Busy,
+    Ended,
+}
+
+impl<T> From<mpsc::error::TrySendError<T>> for Unsent {
+    fn from(error: mpsc::error::TrySendError<T>) -> Self {
+        match error {
+            mpsc::error::TrySendError::Full(_) => Self::Busy,
+            mpsc::error::TrySendError::Closed(_) => Self::Ended,
+        }
+    }
+}
+
+impl Inner {
+    /// Encodes the event into the scratch and hands the record to the lane.
+    fn accept(&self, lane: usize, event: &Event<'_>, tools: &mut Tools) -> Result<Receipt, Reason> {
+        let now = wall_clock();
+        let identity = Identity {
+            event_id: event_id(now, tools.random.u64(..)),
+            producer: &self.producers[lane],
+            producer_seq: self.lanes.next_producer_seq(lane),
+            now,
+        };
+        // The only place where a caller's code runs: nothing is reserved or held yet.
+        let encoded =
+            catch_unwind(AssertUnwindSafe(|| encode(event, &identity, &mut tools.scratch)));
+        let encoded = encoded.unwrap_or_else(|panic| {
+            self.lanes.count_invalid(lane);
+            std::panic::resume_unwind(panic)
+        });
+        encoded.map_err(|error| {
+            self.lanes.count_invalid(lane);
+            Reason::Invalid(error)
+        })?;
+        if tools.scratch.len() > RECORD_BYTES_MAX {
+            self.lanes.count_too_large(lane);
+            return Err(Reason::TooLarge { bytes: tools.scratch.len(), max: RECORD_BYTES_MAX });
+        }
+        let result = self.lanes.record(lane, &tools.scratch, self.clock.coarse_ms());
+        result.map_err(|refusal| match refusal {
+            Refusal::Full => Reason::Full { buffer_bytes: self.buffer_bytes },
+            Refusal::Closed => Reason::Closed,
+        })
+    }
+
+    fn send_flush(
+        &self,
+        deadline: Duration,
+        reply: Reply<Result<Flushed, FlushError>>,
+    ) -> Result<(), FlushError> {
+        let targets = self.lanes.seq_targets();
+        let command = Command::Flush { targets, deadline, reply };
+        self.commands.try_send(command).map_err(|error| match Unsent::from(error) {
+            Unsent::Busy => FlushError::Busy,
+            Unsent::Ended => self.flush_after_end(),
+        })
+    }
+
+    fn send_close(
+        &self,
+        deadline: Duration,
+        reply: Reply<Result<Closed, CloseError>>,
+    ) -> Result<(), Unsent> {
+        Ok(self.commands.try_send(Command::Close { deadline, reply })?)
+    }
+
+    /// What a flush is told when the engine has ended.
+    fn flush_after_end(&self) -> FlushError {
+        if self.ended.get().is_some() { FlushError::Closed } else { FlushError::Failed }
+    }
+
+    /// The engine's last answer.
+    fn end(&self) -> Result<Closed, CloseError> {
+        self.ended.get().map_or(Err(CloseError::Failed), |last| last.closed.clone())
+    }
+
+    /// Waits for the engine's thread, which has given its last answer.
+    fn join(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the audit engine's thread panicked after its last answer");
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let command = Command::Close { deadline: ABANDONED_DEADLINE, reply: Reply::Ignored };
+        // If it can't be sent, the engine has ended, or the closed channel will tell it.
+        let _ = self.commands.try_send(command);
+    }
+}
+
+#[cold]
+fn refused(event: &Event<'_>, reason: Reason) -> Refused {
+    Refused {
+        reason,
+        event_type: event.event_type.into(),
+        correlation_id: event.correlation_id.into(),
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("accounts", &self.accounts()).finish_non_exhaustive()
+    }
+}
+
+/// Closes its store when it is dropped. Bind it to a name: bound to `_` it closes at once.
+#[must_use = "the store is closed as soon as the guard is dropped"]
+#[derive(Debug)]
+pub struct CloseOnDrop {
+    store: Store,
+    deadline: Duration,
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Err(error) = self.store.close(self.deadline) {
+            tracing::error!(%error, "audit store closed with events left behind");
+        }
+    }
+}
+
+/// Calls that may wait for the engine's thread at a time.
+const COMMANDS_MAX: usize = 1_024;
