@@ -1,1 +1,23 @@
-//! Placeholder until the room is furnished.
+//! Audit events to JSON bytes, and bytes back to events.
+//!
+//! Pure: no threads, no I/O, no clock reads, no runtime. The engine encodes with [`encode`]; a
+//! DataStorage server reads with `parse` (feature `parse`). Both hold every field to the same
+//! [`Field`] limits, each the stricter of what the API and what its table accepts, so that an
+//! event that one side lets through cannot poison a batch on the other.
+
+mod data;
+mod encode;
+mod escape;
+mod event;
+mod field;
+mod json;
+#[cfg(feature = "parse")]
+pub mod parse;
+mod timestamp;
+
+pub use data::{DataError, Envelope, EventData, Json, Value};
+pub use encode::{EVENT_ID_OFFSET, EncodeError, Identity, encode, event_id_text};
+pub use event::{Category, Event, Outcome};
+pub use field::{Field, FieldError, Problem};
+pub use timestamp::Timestamp;
+pub use uuid::Uuid;

@@ -284,9 +284,11 @@ mod tests {
         assert_eq!(config.buffer_bytes(), 8 * MIB);
     }
 
+    type Breakage = fn(&mut Config);
+
     #[test]
     fn an_invalid_field_is_named_with_its_limits() {
-        let cases: [(fn(&mut Config), &str); 8] = [
+        let cases: [(Breakage, &str); 8] = [
             (|config| config.url = "ftp://x".into(), "url \"ftp://x\""),
             (|config| config.buffer_events = 0, "buffer_events is 0"),
             (|config| config.buffer_bytes = Some(1), "buffer_bytes is 1"),

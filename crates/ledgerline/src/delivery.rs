@@ -162,7 +162,7 @@ impl Delivery {
     pub(crate) fn next_send(&mut self, now_ms: u64) -> Option<Send> {
         let has_work = !self.ready.is_empty() || self.is_cut_due();
         let depth = if self.is_idempotent { self.limits.pipeline_depth_max } else { 1 };
-        let free = if has_work { self.slots.free(depth) } else { None };
+        let free = if has_work { self.slots.free(depth, now_ms) } else { None };
         if has_work && free.is_none() {
             self.blocked.begin(now_ms, self.slots.cause());
             return None;
@@ -172,7 +172,7 @@ impl Delivery {
         if self.ready.is_empty() && !self.is_cut_due() {
             self.blocked.end(now_ms);
         }
-        self.slots.occupy(connection);
+        self.slots.occupy(connection, now_ms);
         let found = self.batches.get_mut(&batch).expect("a ready batch exists");
         found.attempts += 1;
         found.connection = Some(connection);
@@ -206,7 +206,7 @@ impl Delivery {
         now_ms: u64,
     ) {
         let Some(connection) = self.release(batch) else { return };
-        self.slots.answered(connection);
+        self.slots.answered(connection, now_ms);
         self.is_idempotent = keeps_ids.unwrap_or(self.is_idempotent);
         match judge(answer) {
             Verdict::Stored => self.settle(batch, Outcome::Delivered, now_ms),

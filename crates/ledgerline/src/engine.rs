@@ -5,6 +5,7 @@
 //! sleep until something happens: a bell, an answer, a call, or the next deadline.
 
 mod calls;
+mod complaints;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -26,8 +27,8 @@ use crate::delivery::{BatchId, Counts, Delivery, Send, keeps_our_ids};
 use crate::error::{CloseError, StartError};
 use crate::report::{Closed, Report};
 
-use self::calls::Calls;
 pub(crate) use self::calls::Command;
+use self::{calls::Calls, complaints::Complaints};
 
 /// What the engine leaves when its thread ends.
 #[derive(Debug)]
@@ -57,6 +58,7 @@ pub(crate) struct Engine {
     connection_config: ConnectionConfig,
     connections: Vec<Connection>,
     calls: Calls,
+    complaints: Complaints,
     lanes: LaneWatch,
     /// The machine's counts as the accounts have them.
     counted: Counts,
@@ -102,6 +104,7 @@ impl Engine {
             connection_config,
             connections: Vec::with_capacity(config.connections_max),
             calls: Calls::default(),
+            complaints: Complaints::default(),
             lanes: LaneWatch::Until(0),
             counted: Counts::default(),
             flush_interval_ms: config.limits().flush_interval_ms,
@@ -187,11 +190,19 @@ impl Engine {
         self.answer_flushes(now_ms);
     }
 
+    /// Takes what is due from the lanes, or all of it, for those who can't wait.
     fn take(&mut self, now_ms: u64) {
         let Self { driver, delivery, .. } = self;
-        driver.take_sealed(&mut |record| delivery.push(record));
+        let mut was_sealed = false;
+        driver.take_sealed(&mut |record| {
+            was_sealed = true;
+            delivery.push(record);
+        });
         // A producer without a block is helped soonest by sending what lies in the open ones.
         let wants_all = self.calls.wants_all() || driver.is_starving();
+        if wants_all || (was_sealed && self.calls.has_flushes()) {
+            delivery.flush();
+        }
         let is_due = matches!(self.lanes, LaneWatch::Until(at_ms) if at_ms <= now_ms);
         if !wants_all && !is_due {
             return;
@@ -202,7 +213,9 @@ impl Engine {
         if wants_all {
             delivery.flush();
         }
-        self.lanes = if waiting.has_hole {
+        let has_hole = waiting.has_hole || driver.has_hole();
+        self.calls.were_taken(has_hole);
+        self.lanes = if has_hole {
             LaneWatch::Until(now_ms + TICK_MS)
         } else if let Some(oldest_ms) = waiting.oldest_ms {
             LaneWatch::Until(oldest_ms + self.flush_interval_ms)
@@ -213,7 +226,7 @@ impl Engine {
         };
     }
 
-    fn send(&mut self, Send { connection, batch }: Send) {
+    fn send(&self, Send { connection, batch }: Send) {
         let found = self.delivery.batch(batch).expect("a batch to send exists");
         let mut body = Vec::with_capacity(found.spans.len() + 2);
         body.push(Bytes::from_static(b"["));
@@ -235,13 +248,13 @@ impl Engine {
             What::Answered(answer) => {
                 let keeps_ids = (answer.status == 201 && self.delivery.wants_proof(batch))
                     .then(|| self.proves_idempotence(batch, &answer));
-                if !(200..300).contains(&answer.status) {
-                    tracing::warn!(status = answer.status, "audit batch not stored, will retry");
+                if answer.status != 201 && answer.status != 202 {
+                    self.complaints.complain(now_ms, &format_args!("status {}", answer.status));
                 }
                 self.delivery.answered(batch, &answer, keeps_ids, now_ms);
             }
             What::Failed(failure) => {
-                tracing::warn!(%failure, "audit batch not stored, will retry");
+                self.complaints.complain(now_ms, &failure);
                 self.delivery.failed(batch, &failure, now_ms);
             }
         }

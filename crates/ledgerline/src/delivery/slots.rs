@@ -14,6 +14,8 @@ pub(crate) struct Slots {
 #[derive(Debug, Clone, Default)]
 struct Slot {
     in_flight: usize,
+    /// When it last began to wait, or got an answer.
+    progress_ms: u64,
     /// The connection has written a byte since it last failed.
     is_up: bool,
     /// Answers since it last failed.
@@ -26,22 +28,33 @@ impl Slots {
     }
 
     /// The connection to use next, when each may have `depth` requests on the way.
-    pub(crate) fn free(&self, depth: usize) -> Option<usize> {
-        let least_busy = (0..self.connections.len())
-            .min_by_key(|&connection| self.connections[connection].in_flight)?;
-        (self.connections[least_busy].in_flight < depth).then_some(least_busy)
+    ///
+    /// Nothing is put behind a request that has waited for long: depth hides a round trip, and a
+    /// connection that hangs would take the follower down with it.
+    pub(crate) fn free(&self, depth: usize, now_ms: u64) -> Option<usize> {
+        let can_take = |slot: &Slot| {
+            slot.in_flight == 0
+                || (slot.in_flight < depth && now_ms < slot.progress_ms + FOLLOW_WITHIN_MS)
+        };
+        let slots = self.connections.iter().enumerate().filter(|(_, slot)| can_take(slot));
+        slots.min_by_key(|(_, slot)| slot.in_flight).map(|(connection, _)| connection)
     }
 
-    pub(crate) fn occupy(&mut self, connection: usize) {
-        self.connections[connection].in_flight += 1;
+    pub(crate) fn occupy(&mut self, connection: usize, now_ms: u64) {
+        let slot = &mut self.connections[connection];
+        if slot.in_flight == 0 {
+            slot.progress_ms = now_ms;
+        }
+        slot.in_flight += 1;
     }
 
     pub(crate) fn writes(&mut self, connection: usize) {
         self.connections[connection].is_up = true;
     }
 
-    pub(crate) fn answered(&mut self, connection: usize) {
+    pub(crate) fn answered(&mut self, connection: usize, now_ms: u64) {
         let slot = &mut self.connections[connection];
+        slot.progress_ms = now_ms;
         slot.in_flight -= 1;
         slot.answers += 1;
     }
@@ -66,3 +79,5 @@ impl Slots {
 }
 
 const ANSWERS_PER_PROOF: u64 = 1_000;
+/// How long after a connection's last progress another request may be put behind its first.
+const FOLLOW_WITHIN_MS: u64 = 50;

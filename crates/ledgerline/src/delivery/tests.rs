@@ -1,1 +1,296 @@
 //! The machine in virtual time.
+
+use bytes::Bytes;
+use ledgerline_transport::Cause;
+
+use super::*;
+
+const INTERVAL_MS: u64 = 100;
+
+fn limits() -> Limits {
+    Limits {
+        batch_events_max: 10,
+        batch_bytes_max: 1_001,
+        flush_interval_ms: INTERVAL_MS,
+        retries_max: None,
+        retry_delay_min_ms: 100,
+        retry_delay_max_ms: 30_000,
+        connections_max: 2,
+        pipeline_depth_max: 2,
+    }
+}
+
+fn machine(limits: Limits) -> Delivery {
+    Delivery::new(limits, 0, fastrand::Rng::with_seed(7))
+}
+
+/// `count` records of one block, accepted at `accepted_ms`, each of `bytes`.
+fn push(delivery: &mut Delivery, first: u32, count: u32, accepted_ms: u64, bytes: u32) {
+    for index in first..first + count {
+        delivery.push(Record { block: 0, index, bytes, accepted_ms });
+    }
+}
+
+fn sends(delivery: &mut Delivery, now_ms: u64) -> Vec<Send> {
+    delivery.advance(now_ms);
+    std::iter::from_fn(|| delivery.next_send(now_ms)).collect()
+}
+
+fn events(delivery: &Delivery, send: &Send) -> u32 {
+    delivery.batch(send.batch).unwrap().events
+}
+
+/// Events of the first batch that is sent now.
+fn first_events(delivery: &mut Delivery, now_ms: u64) -> u32 {
+    let first = sends(delivery, now_ms)[0];
+    events(delivery, &first)
+}
+
+fn answer(status: u16) -> Answer {
+    let content_type = Some("application/json".to_owned());
+    Answer { status, content_type, retry_after: None, body: Bytes::new() }
+}
+
+fn failure(certainty: Certainty) -> Failure {
+    Failure { certainty, cause: Cause::TaskEnded }
+}
+
+/// Lets time pass until the machine sends again, and says when that was.
+fn next_send_ms(delivery: &mut Delivery) -> (u64, Send) {
+    loop {
+        let now_ms = delivery.next_ms().expect("a batch waits for its retry");
+        if let [send] = sends(delivery, now_ms)[..] {
+            return (now_ms, send);
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_cut_by_count_and_the_rest_waits_until_due() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 25, 5, 10);
+    let cut = sends(&mut delivery, 6);
+    assert_eq!(cut.iter().map(|send| events(&delivery, send)).collect::<Vec<_>>(), [10, 10]);
+    delivery.answered(cut[0].batch, &answer(201), None, 7);
+    delivery.answered(cut[1].batch, &answer(201), None, 7);
+    assert!(sends(&mut delivery, 104).is_empty());
+    assert_eq!(delivery.next_ms(), Some(105));
+    let rest = sends(&mut delivery, 105);
+    assert_eq!(rest.iter().map(|send| events(&delivery, send)).collect::<Vec<_>>(), [5]);
+}
+
+#[test]
+fn a_batch_is_cut_by_the_bytes_of_its_body() {
+    let mut delivery = machine(limits());
+    // Ten records are 1,000 bytes, and a body of 1,001 with its brackets and without one comma.
+    push(&mut delivery, 0, 10, 0, 100);
+    assert_eq!(first_events(&mut delivery, 1), 10);
+    push(&mut delivery, 10, 10, 0, 101);
+    assert_eq!(first_events(&mut delivery, 1), 9);
+}
+
+#[test]
+fn a_record_longer_than_a_batch_goes_alone() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 2, 0, 5_000);
+    let cut = sends(&mut delivery, 1);
+    assert_eq!(cut.iter().map(|send| events(&delivery, send)).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn a_flush_sends_at_once_what_is_not_due() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 3, 0, 10);
+    assert!(sends(&mut delivery, 1).is_empty());
+    delivery.flush();
+    assert_eq!(sends(&mut delivery, 1).len(), 1);
+}
+
+#[test]
+fn the_oldest_record_of_any_lane_decides_when_all_are_due() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 1, 90, 10);
+    push(&mut delivery, 1, 1, 20, 10);
+    assert_eq!(delivery.next_ms(), Some(120));
+    assert_eq!(sends(&mut delivery, 120).len(), 1);
+    assert_eq!(delivery.next_ms(), None);
+}
+
+#[test]
+fn every_record_is_settled_once_by_an_answer_that_stores() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 10, 0, 10);
+    let send = sends(&mut delivery, 1)[0];
+    delivery.answered(send.batch, &answer(201), None, 2);
+    let span = Span { block: 0, first: 0, count: 10 };
+    let stored = Settlement { span, outcome: Outcome::Delivered };
+    assert_eq!(delivery.take_settlements(), [stored]);
+    // A late or a second answer finds nothing to settle.
+    delivery.answered(send.batch, &answer(201), None, 3);
+    delivery.failed(send.batch, &failure(Certainty::Ambiguous), 3);
+    assert!(delivery.take_settlements().is_empty());
+}
+
+#[test]
+fn a_failed_batch_keeps_its_records_and_its_own_timer() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 20, 0, 10);
+    let cut = sends(&mut delivery, 1);
+    delivery.failed(cut[0].batch, &failure(Certainty::NotProcessed), 2);
+    delivery.failed(cut[1].batch, &failure(Certainty::NotProcessed), 2);
+    let (first_ms, first) = next_send_ms(&mut delivery);
+    let (second_ms, second) = next_send_ms(&mut delivery);
+    assert_ne!(first.batch, second.batch);
+    assert!(first_ms <= 102 && second_ms <= 102, "full jitter below 100 ms");
+    assert_eq!(events(&delivery, &first), 10);
+    assert_eq!(delivery.counts().possibly_duplicated, 0, "none of them was processed");
+    assert!(delivery.take_settlements().is_empty());
+}
+
+#[test]
+fn pauses_grow_with_full_jitter_up_to_their_bound() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 10, 0, 10);
+    let mut send = sends(&mut delivery, 1)[0];
+    let (mut now_ms, mut longest_ms) = (1, 0);
+    for attempt in 1..200 {
+        delivery.failed(send.batch, &failure(Certainty::NotProcessed), now_ms);
+        let (next_ms, next) = next_send_ms(&mut delivery);
+        let bound_ms = (100u64 << (attempt - 1).min(20)).min(30_000);
+        assert!((1..=bound_ms).contains(&(next_ms - now_ms)), "attempt {attempt}");
+        longest_ms = longest_ms.max(next_ms - now_ms);
+        (now_ms, send) = (next_ms, next);
+    }
+    assert!(longest_ms > 20_000, "{longest_ms}");
+}
+
+#[test]
+fn a_resend_after_an_unknown_outcome_is_counted_unless_ids_are_kept() {
+    for (keeps_ids, duplicated) in [(false, 10), (true, 0)] {
+        let mut delivery = machine(limits());
+        push(&mut delivery, 0, 10, 0, 10);
+        let proof = sends(&mut delivery, 1)[0];
+        delivery.answered(proof.batch, &answer(201), Some(keeps_ids), 2);
+        push(&mut delivery, 10, 10, 0, 10);
+        let send = sends(&mut delivery, 3)[0];
+        delivery.failed(send.batch, &failure(Certainty::Ambiguous), 4);
+        let (now_ms, again) = next_send_ms(&mut delivery);
+        delivery.failed(again.batch, &failure(Certainty::Ambiguous), now_ms);
+        next_send_ms(&mut delivery);
+        assert_eq!(delivery.counts().possibly_duplicated, duplicated);
+    }
+}
+
+#[test]
+fn one_request_a_connection_until_the_server_keeps_our_ids() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 60, 0, 10);
+    let first = sends(&mut delivery, 1);
+    assert_eq!(first.iter().map(|send| send.connection).collect::<Vec<_>>(), [0, 1]);
+    assert!(delivery.wants_proof(first[0].batch));
+    delivery.answered(first[0].batch, &answer(201), Some(true), 2);
+    let more = sends(&mut delivery, 2);
+    assert_eq!(more.iter().map(|send| send.connection).collect::<Vec<_>>(), [0, 0, 1]);
+    assert!(!delivery.wants_proof(more[0].batch), "checked a moment ago");
+}
+
+#[test]
+fn nothing_is_put_behind_a_request_that_hangs() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 10, 0, 10);
+    let proof = sends(&mut delivery, 1)[0];
+    delivery.answered(proof.batch, &answer(201), Some(true), 2);
+    push(&mut delivery, 10, 10, 0, 10);
+    let hanging = sends(&mut delivery, 3)[0];
+    push(&mut delivery, 20, 30, 0, 10);
+    let others = sends(&mut delivery, 1_000);
+    assert!(others.iter().all(|send| send.connection != hanging.connection), "{others:?}");
+    assert_eq!(others.len(), 2);
+}
+
+#[test]
+fn a_batch_too_big_is_halved_until_it_fits() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 10, 0, 10);
+    let mut waiting = sends(&mut delivery, 1);
+    let mut settled = Vec::new();
+    while let Some(send) = waiting.pop() {
+        let too_big = events(&delivery, &send) > 3;
+        delivery.answered(send.batch, &answer(if too_big { 413 } else { 201 }), None, 2);
+        settled.extend(delivery.take_settlements());
+        waiting.extend(sends(&mut delivery, 2));
+    }
+    let mut records: Vec<_> = settled
+        .iter()
+        .flat_map(|settlement| {
+            assert_eq!(settlement.outcome, Outcome::Delivered);
+            settlement.span.first..settlement.span.first + settlement.span.count
+        })
+        .collect();
+    records.sort_unstable();
+    assert_eq!(records, (0..10).collect::<Vec<_>>());
+    push(&mut delivery, 10, 10, 2, 10);
+    assert!(first_events(&mut delivery, 3) <= 3, "it has learned");
+}
+
+#[test]
+fn a_misdirected_batch_is_held_however_often_it_is_answered() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 10, 0, 10);
+    let mut send = sends(&mut delivery, 1)[0];
+    let mut now_ms = 1;
+    for _ in 0..50 {
+        delivery.answered(send.batch, &answer(404), None, now_ms);
+        let (next_ms, next) = next_send_ms(&mut delivery);
+        assert!((1_000..=91_000).contains(&(next_ms - now_ms)));
+        (now_ms, send) = (next_ms, next);
+    }
+    assert!(delivery.take_settlements().is_empty());
+}
+
+#[test]
+fn a_batch_is_given_up_only_after_the_configured_retries() {
+    let mut delivery = machine(Limits { retries_max: Some(2), ..limits() });
+    push(&mut delivery, 0, 10, 0, 10);
+    let mut send = sends(&mut delivery, 1)[0];
+    let mut now_ms = 1;
+    for _ in 0..2 {
+        delivery.failed(send.batch, &failure(Certainty::Ambiguous), now_ms);
+        assert!(delivery.take_settlements().is_empty());
+        (now_ms, send) = next_send_ms(&mut delivery);
+    }
+    delivery.failed(send.batch, &failure(Certainty::NotProcessed), now_ms);
+    assert_eq!(delivery.take_settlements()[0].outcome, Outcome::GaveUp);
+    assert_eq!(delivery.counts().possibly_stored, 10, "two tries had an unknown outcome");
+}
+
+#[test]
+fn the_time_without_a_free_connection_is_blocked_and_not_late() {
+    let mut delivery = machine(Limits { connections_max: 1, ..limits() });
+    push(&mut delivery, 0, 10, 0, 10);
+    let slow = sends(&mut delivery, 1)[0];
+    delivery.first_byte(slow.batch, 1);
+    push(&mut delivery, 10, 5, 10, 10);
+    assert!(sends(&mut delivery, 110).is_empty(), "due, and the only connection is busy");
+    delivery.answered(slow.batch, &answer(201), None, 400);
+    let send = sends(&mut delivery, 400)[0];
+    delivery.first_byte(send.batch, 403);
+    assert_eq!(
+        delivery.lateness().late_ms.max(),
+        3,
+        "only what passed after a connection was free"
+    );
+    assert_eq!(delivery.blocked_ms(500).server_slow, 290);
+    assert_eq!(delivery.blocked_ms(500).no_connection, 0);
+}
+
+#[test]
+fn whereabouts_name_every_record() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 23, 0, 10);
+    let cut = sends(&mut delivery, 1);
+    delivery.failed(cut[0].batch, &failure(Certainty::Ambiguous), 2);
+    let whereabouts = delivery.whereabouts();
+    let expected = Whereabouts { in_flight: 10, retrying: 10, unsent: 3, possibly_stored: 20 };
+    assert_eq!(whereabouts, expected);
+}

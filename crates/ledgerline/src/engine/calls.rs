@@ -22,6 +22,8 @@ pub(crate) enum Command {
 pub(super) struct Calls {
     flushes: Vec<PendingFlush>,
     closing: Option<Closing>,
+    /// A flush has come whose records may still lie in the lanes.
+    must_take: bool,
     /// Every handle is gone: there is nobody to listen to.
     is_abandoned: bool,
 }
@@ -47,9 +49,19 @@ struct Closing {
 }
 
 impl Calls {
-    /// Whether everything accepted is to be sent without waiting for it to fall due.
+    /// Whether everything in the lanes is to be taken and sent without waiting for it to fall due.
+    /// Once for each flush, not for as long as one waits: what is recorded after it has time.
     pub(super) fn wants_all(&self) -> bool {
-        !self.flushes.is_empty() || self.closing.is_some()
+        self.must_take || self.closing.is_some()
+    }
+
+    pub(super) fn has_flushes(&self) -> bool {
+        !self.flushes.is_empty()
+    }
+
+    /// The lanes were emptied, but for records that aren't committed yet if there `is_more`.
+    pub(super) fn were_taken(&mut self, is_more: bool) {
+        self.must_take &= is_more;
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
@@ -82,6 +94,7 @@ impl Engine {
                 let lost_before = self.lost();
                 let flush = PendingFlush { targets, deadline, deadline_ms, lost_before, reply };
                 self.calls.flushes.push(flush);
+                self.calls.must_take = true;
             }
             Some(Command::Close { deadline, reply }) => self.begin_close(now_ms, deadline, reply),
             Some(Command::Report(reply)) => reply.send(self.report()),

@@ -1,0 +1,287 @@
+//! Instants on the wire: microseconds since the Unix epoch in, RFC 3339 text out and back.
+//!
+//! Invariant: a [`Timestamp`] lies in the years 0001 to 9999, so its text always has 27 bytes.
+//! Limit: leap seconds don't exist, as in POSIX time; a text that names one means the second
+//! before.
+
+/// An instant in UTC, to the microsecond.
+///
+/// ```
+/// use ledgerline_codec::Timestamp;
+///
+/// let mut text = Vec::new();
+/// Timestamp::from_micros(1_795_243_212_318_402).unwrap().append_to(&mut text);
+/// assert_eq!(text, b"2026-11-21T06:40:12.318402Z");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp {
+    micros: i64,
+}
+
+impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self { micros: 0 };
+
+    /// The instant so many microseconds after (or before) the Unix epoch; `None` outside the years
+    /// 0001 to 9999, which RFC 3339 can't write.
+    #[must_use]
+    pub const fn from_micros(micros: i64) -> Option<Self> {
+        if micros < MICROS_MIN || micros > MICROS_MAX { None } else { Some(Self { micros }) }
+    }
+
+    /// Reads RFC 3339 text, which must say its offset. What is finer than a microsecond is cut.
+    #[cfg(feature = "parse")]
+    #[must_use]
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let (local, offset_minutes) = rfc3339::split(text)?;
+        // `jiff::Timestamp` would do all of this, but it ends a day before the year 9999 does.
+        let local: jiff::civil::DateTime = local.parse().ok()?;
+        let since_epoch = local.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
+        let micros = since_epoch.as_nanos().div_euclid(1_000) - offset_minutes * MICROS_PER_MINUTE;
+        Self::from_micros(i64::try_from(micros).ok()?)
+    }
+
+    /// Appends the instant as RFC 3339 text, always with six decimals.
+    pub fn append_to(self, out: &mut Vec<u8>) {
+        let seconds = self.micros.div_euclid(1_000_000);
+        let micros = self.micros.rem_euclid(1_000_000) as u32;
+        let second_of_day = seconds.rem_euclid(SECONDS_PER_DAY) as u32;
+        let (year, month, day) = civil_from_days(seconds.div_euclid(SECONDS_PER_DAY));
+
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        put_two_digits(&mut text, 0, year / 100);
+        put_two_digits(&mut text, 2, year % 100);
+        put_two_digits(&mut text, 5, month);
+        put_two_digits(&mut text, 8, day);
+        put_two_digits(&mut text, 11, second_of_day / 3600);
+        put_two_digits(&mut text, 14, second_of_day / 60 % 60);
+        put_two_digits(&mut text, 17, second_of_day % 60);
+        put_two_digits(&mut text, 20, micros / 10_000);
+        put_two_digits(&mut text, 22, micros / 100 % 100);
+        put_two_digits(&mut text, 24, micros % 100);
+        out.extend_from_slice(&text);
+    }
+
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn micros(self) -> i64 {
+        self.micros
+    }
+}
+
+/// Year, month and day of a day counted from the Unix epoch.
+///
+/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`: years start in
+/// March, so that the leap day is the last of its year, and come in eras of 400 years of equal
+/// length. From the year 1 on all of it is unsigned.
+fn civil_from_days(days: i64) -> (u32, u32, u32) {
+    let days = (days + DAYS_FROM_MARCH_0000_TO_EPOCH) as u32;
+    let era = days / DAYS_PER_ERA;
+    let day_of_era = days % DAYS_PER_ERA;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + u32::from(month <= 2), month, day)
+}
+
+fn put_two_digits(text: &mut [u8; 27], at: usize, value: u32) {
+    text[at] = b'0' + (value / 10) as u8;
+    text[at + 1] = b'0' + (value % 10) as u8;
+}
+
+/// The shape of RFC 3339, section 5.6; jiff alone would also read much that isn't RFC 3339.
+#[cfg(feature = "parse")]
+mod rfc3339 {
+    /// Splits into the local date and time, and the offset in minutes east of UTC.
+    pub(super) fn split(text: &str) -> Option<(&str, i128)> {
+        let bytes = text.as_bytes();
+        let whole = bytes.first_chunk::<19>()?;
+        let fits = whole.iter().zip(b"0000-00-00T00:00:00").all(|(&given, &wanted)| match wanted {
+            b'0' => given.is_ascii_digit(),
+            b'T' => given == b'T' || given == b't',
+            separator => given == separator,
+        });
+        let mut end = whole.len();
+        if bytes.get(end) == Some(&b'.') {
+            let digits = bytes[end + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+            // jiff refuses more than nanoseconds, and so more digits than anyone has a use for.
+            if digits == 0 || digits > 9 {
+                return None;
+            }
+            end += 1 + digits;
+        }
+        if !fits {
+            return None;
+        }
+        Some((&text[..end], offset_minutes(&bytes[end..])?))
+    }
+
+    fn offset_minutes(text: &[u8]) -> Option<i128> {
+        match *text {
+            [b'Z' | b'z'] => Some(0),
+            [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+                let hours = two_digits(h1, h2).filter(|hours| *hours < 24)?;
+                let minutes = two_digits(m1, m2).filter(|minutes| *minutes < 60)?;
+                let offset = hours * 60 + minutes;
+                Some(if sign == b'-' { -offset } else { offset })
+            }
+            _ => None,
+        }
+    }
+
+    fn two_digits(tens: u8, ones: u8) -> Option<i128> {
+        let digits = tens.is_ascii_digit() && ones.is_ascii_digit();
+        digits.then(|| i128::from(tens - b'0') * 10 + i128::from(ones - b'0'))
+    }
+}
+
+/// 0001-01-01T00:00:00Z.
+const MICROS_MIN: i64 = -62_135_596_800_000_000;
+
+/// 9999-12-31T23:59:59.999999Z.
+const MICROS_MAX: i64 = 253_402_300_799_999_999;
+
+#[cfg(feature = "parse")]
+const MICROS_PER_MINUTE: i128 = 60_000_000;
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+const DAYS_FROM_MARCH_0000_TO_EPOCH: i64 = 719_468;
+
+const DAYS_PER_ERA: u32 = 146_097;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text_of(micros: i64) -> String {
+        let mut text = Vec::new();
+        Timestamp::from_micros(micros).unwrap().append_to(&mut text);
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn the_bounds_are_the_years_0001_and_9999() {
+        assert_eq!(text_of(MICROS_MIN), "0001-01-01T00:00:00.000000Z");
+        assert_eq!(text_of(MICROS_MAX), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(Timestamp::from_micros(MICROS_MIN - 1), None);
+        assert_eq!(Timestamp::from_micros(MICROS_MAX + 1), None);
+        assert_eq!(Timestamp::from_micros(i64::MIN), None);
+        assert_eq!(Timestamp::from_micros(i64::MAX), None);
+    }
+
+    #[test]
+    fn every_day_has_the_date_that_jiff_gives_it() {
+        let first = jiff::civil::date(1, 1, 1);
+        let first_day = MICROS_MIN.div_euclid(SECONDS_PER_DAY * 1_000_000);
+        let last_day = MICROS_MAX.div_euclid(SECONDS_PER_DAY * 1_000_000);
+        let step = if cfg!(miri) { 5_000 } else { 1 };
+        let mut date = first;
+        for days in (first_day..=last_day).step_by(step) {
+            if days > first_day {
+                date = date.checked_add(jiff::Span::new().days(step as i64)).unwrap();
+            }
+            let (year, month, day) = civil_from_days(days);
+            let theirs = (date.year() as u32, date.month() as u32, date.day() as u32);
+            assert_eq!((year, month, day), theirs);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_text_is_what_jiff_writes(micros in MICROS_MIN..253_402_207_200_000_000) {
+            let theirs = jiff::Timestamp::from_microsecond(micros).unwrap();
+            prop_assert_eq!(text_of(micros), format!("{theirs:.6}"));
+        }
+    }
+
+    #[cfg(feature = "parse")]
+    mod parse {
+        use super::*;
+
+        proptest! {
+            #[test]
+            fn what_is_written_is_read_back(micros in MICROS_MIN..=MICROS_MAX) {
+                let read = Timestamp::parse_rfc3339(&text_of(micros));
+                prop_assert_eq!(read, Timestamp::from_micros(micros));
+            }
+
+            #[test]
+            fn any_text_is_read_or_refused(text in ".{0,40}") {
+                let _ = Timestamp::parse_rfc3339(&text);
+            }
+
+            #[test]
+            fn an_offset_is_taken_as_jiff_takes_it(
+                micros in -1_000_000_000_000_000_i64..4_000_000_000_000_000,
+                minutes in -1_439_i32..=1_439,
+            ) {
+                let offset = jiff::tz::Offset::from_seconds(minutes * 60).unwrap();
+                let instant = jiff::Timestamp::from_microsecond(micros).unwrap();
+                let text = instant.display_with_offset(offset).to_string();
+                let read = Timestamp::parse_rfc3339(&text);
+                prop_assert_eq!(read, Timestamp::from_micros(micros), "{}", text);
+            }
+        }
+
+        #[test]
+        fn the_last_instant_is_read() {
+            let last = Timestamp::from_micros(MICROS_MAX);
+            assert_eq!(Timestamp::parse_rfc3339("9999-12-31T23:59:59.999999Z"), last);
+            assert_eq!(Timestamp::parse_rfc3339("9999-12-31T23:59:59-00:01"), None);
+            assert_eq!(Timestamp::parse_rfc3339("0001-01-01T00:00:00+00:01"), None);
+            assert_eq!(Timestamp::parse_rfc3339("0000-12-31T23:59:59Z"), None);
+        }
+
+        #[test]
+        fn nanoseconds_are_cut_also_before_the_epoch() {
+            let read = |text| Timestamp::parse_rfc3339(text).map(Timestamp::micros);
+            assert_eq!(read("1970-01-01T00:00:00.123456789Z"), Some(123_456));
+            assert_eq!(read("1969-12-31T23:59:59.999999999Z"), Some(-1));
+            assert_eq!(read("1969-12-31T23:59:59.9Z"), Some(-100_000));
+        }
+
+        #[test]
+        fn a_leap_second_is_the_second_before_it() {
+            let read = Timestamp::parse_rfc3339;
+            let before = read("2016-12-31T23:59:59Z");
+            assert!(before.is_some());
+            assert_eq!(read("2016-12-31T23:59:60Z"), before);
+        }
+
+        #[test]
+        fn text_that_is_not_rfc_3339_is_refused() {
+            for text in [
+                "",
+                "2026-11-21",
+                "2026-11-21T06:40:12",
+                "2026-11-21 06:40:12Z",
+                "2026-11-21T06:40:12,5Z",
+                "2026-11-21T06:40:12.Z",
+                "2026-11-21T06:40:12.0123456789Z",
+                "2026-11-21T06:40Z",
+                "20261121T064012Z",
+                "2026-11-21T06:40:12+01",
+                "2026-11-21T06:40:12+0100",
+                "2026-11-21T06:40:12+24:00",
+                "2026-11-21T06:40:12+01:60",
+                "2026-11-21T06:40:12Z[UTC]",
+                "2026-11-21T06:40:12Z ",
+                " 2026-11-21T06:40:12Z",
+                "+002026-11-21T06:40:12Z",
+                "2026-02-29T00:00:00Z",
+                "2026-13-01T00:00:00Z",
+                "2026-11-21T24:00:00Z",
+                "2026-11-21T06:61:00Z",
+                "2026-11-21T06:40:\u{661}2Z",
+            ] {
+                assert_eq!(Timestamp::parse_rfc3339(text), None, "{text:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! tokio around the machine: one task and one socket per connection.
+//!
+//! The task connects when there is something to send, feeds the [`Pipeline`] and forwards what it
+//! says. Reading and writing are polled side by side, so that a server that has stopped reading can
+//! still answer, and one that closes an idle connection is noticed.
+//!
+//! Invariant: every request sent gets exactly one final [`ConnectionEvent`], for as long as the
+//! [`Connection`] and its runtime live.
+//!
+//! Limit: requests wait in a channel that is bounded only because the caller keeps to
+//! [`ConnectionConfig::depth`]. Connecting is tried once per send; pauses between tries are the
+//! caller's.
+
+use std::{
+    future::poll_fn,
+    io::IoSlice,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, lookup_host},
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    task::AbortHandle,
+    time::{Instant, Sleep, sleep, timeout},
+};
+use tracing::debug;
+
+use crate::{
+    Cause, Certainty, Endpoint, Failure, Target, What,
+    h1::{Limits, Pipeline},
+    outcome::whole_ms,
+};
+
+/// How a [`Connection`] behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionConfig {
+    /// Time for resolving the name and connecting to one of its addresses.
+    pub connect_timeout: Duration,
+    /// Time for an answer, from a request's first byte, or while that can't be written from when
+    /// the request had its connection. It passes for the oldest request; all fail with it.
+    pub request_timeout: Duration,
+    /// Requests that the caller has outstanding at most.
+    pub depth: usize,
+    /// How much of a response is taken.
+    pub limits: Limits,
+}
+
+impl Default for ConnectionConfig {
+    /// Five seconds, thirty seconds, four requests.
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            depth: 4,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Something that happened to a request on a connection; in order for each request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionEvent {
+    /// The connection, as it was named in [`Connection::spawn`].
+    pub slot: usize,
+    /// The request, as it was named in [`Connection::send`].
+    pub request_id: u64,
+    /// What happened to it.
+    pub what: What,
+}
+
+/// A handle to a task that owns at most one socket.
+///
+/// Dropping it ends the task and closes the socket. Outstanding requests get no more events then,
+/// and those of them that were wholly written may have been processed. Only when the task happens
+/// to be running on another thread at that moment, an event may still follow.
+#[derive(Debug)]
+pub struct Connection {
+    slot: usize,
+    commands: UnboundedSender<Command>,
+    events: UnboundedSender<ConnectionEvent>,
+    task: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Command {
+    request_id: u64,
+    head: Bytes,
+    body: Vec<Bytes>,
+}
+
+impl Connection {
+    /// Starts the task on the current tokio runtime, of either kind. It connects when the first
+    /// request is sent.
+    ///
+    /// # Panics
+    /// If there is no current tokio runtime.
+    #[must_use]
+    pub fn spawn(
+        slot: usize,
+        endpoint: Arc<Endpoint>,
+        config: ConnectionConfig,
+        events: UnboundedSender<ConnectionEvent>,
+    ) -> Self {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let task = Task { slot, endpoint, config, commands: receiver, events: events.clone() };
+        let task = tokio::spawn(task.run()).abort_handle();
+        Self { slot, commands, events, task }
+    }
+
+    /// Sends a request. Never blocks: the request waits in a channel for its connection.
+    ///
+    /// The caller counts its requests without a final event, and keeps to
+    /// [`ConnectionConfig::depth`]: that bounds the channel. Debug builds check it, by a panic of
+    /// the task.
+    pub fn send(&self, request_id: u64, target: &Target, body: Vec<Bytes>) {
+        let head = target.head(body.iter().map(Bytes::len).sum());
+        if self.commands.send(Command { request_id, head, body }).is_err() {
+            let failure = Failure { certainty: Certainty::NotProcessed, cause: Cause::TaskEnded };
+            report(&self.events, self.slot, request_id, What::Failed(failure));
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the spawned task owns between connections.
+#[derive(Debug)]
+struct Task {
+    slot: usize,
+    endpoint: Arc<Endpoint>,
+    config: ConnectionConfig,
+    commands: UnboundedReceiver<Command>,
+    events: UnboundedSender<ConnectionEvent>,
+}
+
+impl Task {
+    /// Ends when the handle is dropped.
+    async fn run(mut self) {
+        let mut buffer = vec![0; READ_BYTES].into_boxed_slice();
+        while let Some(command) = self.commands.recv().await {
+            match connect(&self.endpoint, self.config.connect_timeout).await {
+                Ok(stream) => {
+                    debug!(slot = self.slot, endpoint = %self.endpoint, "connected");
+                    self.serve(stream, command, &mut buffer).await;
+                    debug!(slot = self.slot, endpoint = %self.endpoint, "disconnected");
+                }
+                Err(cause) => self.refuse(&command, &cause),
+            }
+        }
+    }
+
+    /// Fails the request that wanted a connection, and those that came after it.
+    fn refuse(&mut self, first: &Command, cause: &Cause) {
+        debug!(slot = self.slot, endpoint = %self.endpoint, %cause, "not connected");
+        let mut request_id = Some(first.request_id);
+        while let Some(id) = request_id {
+            let failure = Failure { certainty: Certainty::NotProcessed, cause: cause.clone() };
+            report(&self.events, self.slot, id, What::Failed(failure));
+            request_id = self.commands.try_recv().ok().map(|command| command.request_id);
+        }
+    }
+
+    /// Runs one connection to its end. Requests that it doesn't take stay in the channel.
+    async fn serve(&mut self, stream: TcpStream, first: Command, buffer: &mut [u8]) {
+        let Self { slot, config, commands, events, .. } = self;
+        let request_timeout = config.request_timeout;
+        let mut line = Line {
+            pipeline: Pipeline::new(config.limits.clone(), request_timeout),
+            stream,
+            is_writable: true,
+            timer: Box::pin(sleep(request_timeout)),
+        };
+        line.push(first);
+        poll_fn(|cx| {
+            // Reading first: on a connection that the server has closed, requests that are still
+            // in the channel are left there for the next connection.
+            line.poll_read(cx, buffer);
+            let is_dropped = line.poll_commands(cx, commands, config.depth);
+            line.poll_write(cx);
+            line.poll_timer(cx);
+            while let Some(event) = line.pipeline.poll_event() {
+                report(events, *slot, event.request_id, event.what);
+            }
+            if is_dropped || line.pipeline.must_close() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// One connection while it lasts.
+struct Line {
+    pipeline: Pipeline,
+    stream: TcpStream,
+    is_writable: bool,
+    /// Never later than the pipeline's deadline, and moved only when it has passed: moving it with
+    /// each request would cost more than an idle wake-up per timeout.
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Line {
+    fn push(&mut self, Command { request_id, head, body }: Command) {
+        self.pipeline.push(now(), request_id, head, body);
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) {
+        while !self.pipeline.must_close() {
+            let mut buffer = ReadBuf::new(buffer);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => self.pipeline.eof(),
+                Poll::Ready(Ok(())) => self.pipeline.read(buffer.filled()),
+                Poll::Ready(Err(error)) => self.pipeline.fail(Cause::Broken(error.into())),
+            }
+        }
+    }
+
+    /// Takes what was sent; true when the handle has been dropped.
+    fn poll_commands(
+        &mut self,
+        cx: &mut Context<'_>,
+        commands: &mut UnboundedReceiver<Command>,
+        depth: usize,
+    ) -> bool {
+        while self.is_writable && self.pipeline.is_open() {
+            match commands.poll_recv(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(None) => return true,
+                Poll::Ready(Some(command)) => self.push(command),
+            }
+            let outstanding = self.pipeline.outstanding() + commands.len();
+            debug_assert!(outstanding <= depth, "{outstanding} requests outstanding of {depth}");
+        }
+        false
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) {
+        while self.is_writable {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = self.pipeline.write_slices(&mut slices);
+            if count == 0 {
+                return;
+            }
+            match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count]) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(written)) if written > 0 => self.pipeline.wrote(now(), written),
+                // The server takes no more, but the answer that says why may still be on its way,
+                // or be here already; if there is none, reading finds that out.
+                Poll::Ready(_) => self.is_writable = false,
+            }
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) {
+        while let Some(deadline) = self.pipeline.deadline() {
+            let deadline = Instant::from_std(deadline);
+            if self.timer.is_elapsed() || deadline < self.timer.deadline() {
+                self.timer.as_mut().reset(deadline);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.pipeline.handle_timeout(now());
+        }
+    }
+}
+
+/// Tries each of the host's addresses, and gives each a fair share of the time that is left.
+async fn connect(endpoint: &Endpoint, connect_timeout: Duration) -> Result<TcpStream, Cause> {
+    let start = Instant::now();
+    let host = endpoint.host();
+    let addresses = match timeout(connect_timeout, lookup_host((host, endpoint.port()))).await {
+        Ok(Ok(addresses)) => addresses.take(ADDRESSES_MAX).collect::<Vec<_>>(),
+        Ok(Err(error)) => return Err(Cause::Resolve { host: host.into(), fault: error.into() }),
+        Err(_) => return Err(late(host, connect_timeout)),
+    };
+    let mut tries_left = addresses.len();
+    let mut cause = late(host, connect_timeout);
+    for address in addresses {
+        let share = connect_timeout.saturating_sub(start.elapsed()) / tries_left as u32;
+        tries_left -= 1;
+        cause = match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => match prepare(&stream) {
+                Ok(()) => return Ok(stream),
+                Err(error) => Cause::Connect { address, fault: error.into() },
+            },
+            Ok(Err(error)) => Cause::Connect { address, fault: error.into() },
+            Err(_) => late(&address.to_string(), share),
+        };
+    }
+    Err(cause)
+}
+
+fn late(to: &str, timeout: Duration) -> Cause {
+    Cause::ConnectTimeout { to: to.into(), timeout_ms: whole_ms(timeout) }
+}
+
+/// Small requests go out at once. A peer that has vanished from an idle connection is noticed by
+/// probes, and not by the next request, which would then be ambiguous.
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let probes = TcpKeepalive::new().with_time(IDLE_BEFORE_PROBES).with_interval(PROBE_INTERVAL);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
+}
+
+fn report(events: &UnboundedSender<ConnectionEvent>, slot: usize, request_id: u64, what: What) {
+    // Whoever has dropped the receiver doesn't want to know.
+    let _ = events.send(ConnectionEvent { slot, request_id, what });
+}
+
+/// tokio's clock, so that tests may move it.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+/// One read takes in a whole answer about a thousand events, about 40 KB.
+const READ_BYTES: usize = 64 * 1_024;
+
+/// Slices per write: 2 KiB of stack, and some twenty batches.
+const SLICES_MAX: usize = 64;
+
+/// Addresses that are tried of one name.
+const ADDRESSES_MAX: usize = 16;
+
+/// Well below the minutes after which routers and load balancers forget idle connections.
+const IDLE_BEFORE_PROBES: Duration = Duration::from_secs(30);
+
+/// Between probes that go unanswered.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! The head of a response: status, framing, and the few fields that matter.
+//!
+//! Invariant: the framing follows RFC 9112 section 6.3, and where that leaves a choice between
+//! tolerating and refusing a contradiction, it is refused: a wrong guess would match an answer to
+//! the wrong request.
+//!
+//! Limit: fields other than the framing, `connection`, `content-type` and `retry-after` are checked
+//! for syntax and dropped.
+
+use httparse::{Header, ParserConfig, Response, Status};
+
+use super::{Limits, chunked::ChunkDecoder};
+use crate::{Cause, Garbled, Part};
+
+/// A parsed response head.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: u16,
+    pub(super) content_type: Option<String>,
+    pub(super) retry_after: Option<String>,
+    pub(super) framing: Framing,
+    pub(super) ending: Ending,
+}
+
+/// Where the content ends.
+#[derive(Debug)]
+pub(super) enum Framing {
+    /// After this many more bytes.
+    Length(usize),
+    /// Where the chunks say so.
+    Chunked(ChunkDecoder),
+    /// Where the connection ends.
+    UntilClose,
+}
+
+/// Whether the connection ends with this response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It persists.
+    No,
+    /// Its content ends with the connection, but the server has not said that it processes no
+    /// later request.
+    Undeclared,
+    /// The server said so, and processes no later request (RFC 9112 section 9.6).
+    Declared,
+}
+
+impl Head {
+    /// Parses a head at the start of `window`; with its length, or nothing if there is more to it.
+    pub(super) fn parse(window: &[u8], limits: &Limits) -> Result<Option<(Self, usize)>, Cause> {
+        // httparse skips empty lines, which RFC 9112 section 2.2 allows before requests only.
+        if window.first().is_some_and(|byte| *byte != b'H') {
+            return Err(Cause::Garbled(Garbled::StatusLine));
+        }
+        let mut headers: Vec<Header<'_>> = Vec::with_capacity(limits.headers_max);
+        let room = &mut headers.spare_capacity_mut()[..limits.headers_max];
+        let mut response = Response::new(&mut []);
+        let parsed = ParserConfig::default()
+            .parse_response_with_uninit_headers(&mut response, window, room)
+            .map_err(|error| syntax(error, limits))?;
+        let (Status::Complete(length), Some(status), Some(version)) =
+            (parsed, response.code, response.version)
+        else {
+            return Ok(None);
+        };
+        if status < 100 {
+            return Err(Cause::Garbled(Garbled::Status(status)));
+        }
+        if status == 101 {
+            return Err(Cause::Garbled(Garbled::Upgrade));
+        }
+        let fields = Fields::read(response.headers);
+        let old = version == 0;
+        let framing = fields.framing(status, old, limits)?;
+        let ending = fields.ending(old, &framing);
+        let Fields { content_type, retry_after, .. } = fields;
+        Ok(Some((Self { status, content_type, retry_after, framing, ending }, length)))
+    }
+
+    /// Whether a final response is still to come.
+    pub(super) fn is_interim(&self) -> bool {
+        self.status < 200
+    }
+}
+
+/// What the header fields say, each list joined over its lines.
+#[derive(Default)]
+struct Fields {
+    content_type: Option<String>,
+    retry_after: Option<String>,
+    lengths: Lengths,
+    codings: Codings,
+    close: bool,
+    keep_alive: bool,
+}
+
+/// The values of `content-length`.
+#[derive(Default)]
+enum Lengths {
+    #[default]
+    Absent,
+    Agreed(u64),
+    Invalid,
+}
+
+/// The values of `transfer-encoding`.
+#[derive(Default, PartialEq, Eq)]
+enum Codings {
+    #[default]
+    Absent,
+    Empty,
+    ChunkedOnce,
+    Other,
+}
+
+impl Fields {
+    fn read(headers: &[Header<'_>]) -> Self {
+        let mut fields = Self::default();
+        for Header { name, value } in headers {
+            if name.eq_ignore_ascii_case("content-length") {
+                elements(value).for_each(|element| fields.add_length(element));
+            } else if name.eq_ignore_ascii_case("transfer-encoding") {
+                fields.add_codings(value);
+            } else if name.eq_ignore_ascii_case("connection") {
+                for element in elements(value) {
+                    fields.close |= element.eq_ignore_ascii_case(b"close");
+                    fields.keep_alive |= element.eq_ignore_ascii_case(b"keep-alive");
+                }
+            } else if name.eq_ignore_ascii_case("content-type") && fields.content_type.is_none() {
+                fields.content_type = text(value);
+            } else if name.eq_ignore_ascii_case("retry-after") && fields.retry_after.is_none() {
+                fields.retry_after = text(value);
+            }
+        }
+        fields
+    }
+
+    /// Equal lengths may be merged, anything else is an error (RFC 9112 section 6.3, rule 5).
+    fn add_length(&mut self, element: &[u8]) {
+        let digits = !element.is_empty() && element.iter().all(u8::is_ascii_digit);
+        // A length beyond u64 is beyond every limit, which is all that is asked of it later.
+        let length = element.iter().fold(0_u64, |sum, digit| {
+            sum.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0')))
+        });
+        self.lengths = match self.lengths {
+            Lengths::Absent if digits => Lengths::Agreed(length),
+            Lengths::Agreed(known) if digits && known == length => Lengths::Agreed(known),
+            _ => Lengths::Invalid,
+        };
+    }
+
+    fn add_codings(&mut self, value: &[u8]) {
+        if self.codings == Codings::Absent {
+            self.codings = Codings::Empty;
+        }
+        for coding in elements(value).filter(|coding| !coding.is_empty()) {
+            let first = self.codings == Codings::Empty;
+            let chunked = first && coding.eq_ignore_ascii_case(b"chunked");
+            self.codings = if chunked { Codings::ChunkedOnce } else { Codings::Other };
+        }
+    }
+
+    /// RFC 9112 section 6.3, for the answer to a POST.
+    fn framing(&self, status: u16, old: bool, limits: &Limits) -> Result<Framing, Cause> {
+        // Rule 1: these have no content, whatever their fields say.
+        if status < 200 || status == 204 || status == 304 {
+            return Ok(Framing::Length(0));
+        }
+        match (&self.codings, &self.lengths) {
+            (Codings::Absent, Lengths::Absent) => Ok(Framing::UntilClose),
+            (Codings::Absent, Lengths::Invalid) => Err(Cause::Garbled(Garbled::ContentLength)),
+            (Codings::Absent, Lengths::Agreed(length)) => match usize::try_from(*length) {
+                Ok(length) if length <= limits.body_bytes_max => Ok(Framing::Length(length)),
+                _ => Err(Cause::TooLarge { part: Part::BodyBytes, limit: limits.body_bytes_max }),
+            },
+            (_, Lengths::Agreed(_) | Lengths::Invalid) => Err(Cause::Garbled(Garbled::TwoLengths)),
+            // Section 6.1: with HTTP/1.0 the framing counts as faulty.
+            (Codings::ChunkedOnce, _) if !old => Ok(Framing::Chunked(ChunkDecoder::default())),
+            _ => Err(Cause::Garbled(Garbled::TransferEncoding)),
+        }
+    }
+
+    /// RFC 9112 section 9.3.
+    fn ending(&self, old: bool, framing: &Framing) -> Ending {
+        if self.close || (old && !self.keep_alive) {
+            Ending::Declared
+        } else if matches!(framing, Framing::UntilClose) {
+            Ending::Undeclared
+        } else {
+            Ending::No
+        }
+    }
+}
+
+/// Our own words for what the parser refused.
+pub(super) fn syntax(error: httparse::Error, limits: &Limits) -> Cause {
+    match error {
+        httparse::Error::TooManyHeaders => {
+            Cause::TooLarge { part: Part::Headers, limit: limits.headers_max }
+        }
+        httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::NewLine => {
+            Cause::Garbled(Garbled::Header)
+        }
+        httparse::Error::Status | httparse::Error::Token | httparse::Error::Version => {
+            Cause::Garbled(Garbled::StatusLine)
+        }
+    }
+}
+
+/// The elements of a comma-separated list, empty ones included.
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// A field that is passed on as text. Outside of ASCII it has no agreed meaning (RFC 9110 section
+/// 5.5), and counts as absent.
+fn text(value: &[u8]) -> Option<String> {
+    str::from_utf8(value.trim_ascii()).ok().filter(|text| text.is_ascii()).map(str::to_owned)
+}

@@ -1,0 +1,214 @@
+//! Every framing rule, with the bytes arriving all at once and one by one.
+
+use super::*;
+use crate::Garbled;
+
+fn limits() -> Limits {
+    Limits { head_bytes_max: 256, headers_max: 8, body_bytes_max: 64, interim_max: 2 }
+}
+
+/// Reads everything in pieces of `step` bytes, then the end: answers, and what stopped it.
+fn read_in_steps(raw: &[u8], step: usize) -> (Vec<Answer>, Option<Cause>) {
+    let mut reader = ResponseReader::new(limits());
+    let mut answers = Vec::new();
+    for mut piece in raw.chunks(step) {
+        while !piece.is_empty() {
+            match reader.read(&mut piece) {
+                Ok(answer) => answers.extend(answer),
+                Err(cause) => return (answers, Some(cause)),
+            }
+        }
+    }
+    answers.extend(reader.read_end());
+    (answers, reader.is_midway().then_some(Cause::Truncated))
+}
+
+fn read(raw: &[u8]) -> (Vec<Answer>, Option<Cause>) {
+    let at_once = read_in_steps(raw, raw.len().max(1));
+    let one_by_one = read_in_steps(raw, 1);
+    assert_eq!(at_once, one_by_one, "{}", raw.escape_ascii());
+    at_once
+}
+
+fn bodies(raw: &[u8]) -> Vec<(u16, String)> {
+    let (answers, cause) = read(raw);
+    assert_eq!(cause, None, "{}", raw.escape_ascii());
+    let text = |answer: Answer| String::from_utf8(answer.body.into()).unwrap();
+    answers.into_iter().map(|answer| (answer.status, text(answer))).collect()
+}
+
+fn refusal(raw: &[u8]) -> Cause {
+    let (answers, cause) = read(raw);
+    assert_eq!(answers, [], "{}", raw.escape_ascii());
+    cause.unwrap_or_else(|| panic!("accepted: {}", raw.escape_ascii()))
+}
+
+#[test]
+fn content_ends_where_rfc_9112_section_6_3_says() {
+    let cases: [(&[u8], u16, &str); 17] = [
+        (b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok", 201, "ok"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 200, ""),
+        (b"HTTP/1.1 200\r\ncontent-length:\t2 \r\n\r\nok", 200, "ok"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2, 02\r\ncontent-length: 2\r\n\r\nok", 200, "ok"),
+        (b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok", 200, "ok"),
+        (b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, "ok"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
+        (b"HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n", 204, ""),
+        (b"HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\n\r\n", 304, ""),
+        (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", 200, "until the end"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", 200, ""),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 200, "ok"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: , Chunked\r\n\r\n0\r\n\r\n", 200, ""),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
+              000A;a=b;c=\"d\"\r\n0123456789\r\n1 \t;x\r\nA\r\n0;last\r\nDigest: x\r\nEnd: y\r\n\r\n",
+            200,
+            "0123456789A",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0000000000000002\r\n\r\n\r\n0\r\n\r\n",
+            200,
+            "\r\n",
+        ),
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n\
+              HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nok",
+            201,
+            "ok",
+        ),
+        (b"HTTP/1.1 999 Odd\r\ncontent-length: 2\r\n\r\nok", 999, "ok"),
+    ];
+    for (raw, status, body) in cases {
+        assert_eq!(bodies(raw), [(status, body.to_owned())], "{}", raw.escape_ascii());
+    }
+}
+
+#[test]
+fn what_breaks_the_rules_is_refused_by_name() {
+    use Garbled::*;
+    let cases: [(&[u8], Garbled); 36] = [
+        (b"\r\nHTTP/1.1 200 OK\r\n\r\n", StatusLine),
+        (b"SSH-2.0-OpenSSH\r\n", StatusLine),
+        (b"HTTP/2.0 200 OK\r\n\r\n", StatusLine),
+        (b"HTTP/1.2 200 OK\r\n\r\n", StatusLine),
+        (b"HTTP/1.1  200 OK\r\n\r\n", StatusLine),
+        (b"HTTP/1.1 20x OK\r\n\r\n", StatusLine),
+        (b"HTTP/1.1 2000 OK\r\n\r\n", StatusLine),
+        (b"HTTP/1.1 099 Odd\r\n\r\n", Status(99)),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Upgrade),
+        (b"HTTP/1.1 200 OK\r\nname : value\r\n\r\n", Header),
+        (b"HTTP/1.1 200 OK\r\nname\r\n\r\n", Header),
+        (b"HTTP/1.1 200 OK\r\na: b\r\n folded\r\n\r\n", Header),
+        (b"HTTP/1.1 200 OK\r\na: b\x00\r\n\r\n", Header),
+        (b"HTTP/1.1 200 OK\r\na: b\rc\r\n\r\n", Header),
+        (b"HTTP/1.1 200 OK\r\ncontent-length:\r\n\r\n", ContentLength),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: +2\r\n\r\nok", ContentLength),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: -2\r\n\r\nok", ContentLength),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0x2\r\n\r\nok", ContentLength),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2,\r\n\r\nok", ContentLength),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2, 3\r\n\r\nok", ContentLength),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok", ContentLength),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n", TwoLengths),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\ncontent-length: x\r\n\r\n", TwoLengths),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding:\r\n\r\n", TransferEncoding),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\n\r\n", TransferEncoding),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n", TransferEncoding),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked, chunked\r\n\r\n", TransferEncoding),
+        (b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", TransferEncoding),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\r\n", ChunkSize),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n+1\r\n", ChunkSize),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0x1\r\n", ChunkSize),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1 1\r\n", ChunkSize),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\nA", ChunkSize),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n00000000000000001\r\n", ChunkSize),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nAB", ChunkEnd),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nno field\r\n\r\n", Trailer),
+    ];
+    for (raw, garbled) in cases {
+        assert_eq!(refusal(raw), Cause::Garbled(garbled), "{}", raw.escape_ascii());
+    }
+}
+
+#[test]
+fn each_limit_is_met_and_not_crossed() {
+    let head = |bytes: usize| {
+        let line = "HTTP/1.1 204 No Content\r\nx: ";
+        format!("{line}{}\r\n\r\n", "x".repeat(bytes - line.len() - 4))
+    };
+    let headers = |count: usize| format!("HTTP/1.1 204 X\r\n{}\r\n", "a: b\r\n".repeat(count));
+    let length =
+        |bytes| format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n{}", "x".repeat(bytes));
+    let endless = |bytes| format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(bytes));
+    let interim = |count| {
+        let last = "HTTP/1.1 204 X\r\n\r\n";
+        format!("{}{last}", "HTTP/1.1 100 Continue\r\n\r\n".repeat(count))
+    };
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunks = |count| format!("{CHUNKED}{}0\r\n\r\n", "1\r\nx\r\n".repeat(count));
+    let extension = |bytes: usize| {
+        let (first, last) = (bytes / 2, bytes - bytes / 2 - 2);
+        let (first, last) = ("x".repeat(first), "x".repeat(last));
+        format!("{CHUNKED}1;{first}\r\nx\r\n0;{last}\r\n\r\n")
+    };
+    let trailer = |bytes: usize| format!("{CHUNKED}0\r\na: {}\r\n\r\n", "x".repeat(bytes - 7));
+    let trailers = |count: usize| format!("{CHUNKED}0\r\n{}\r\n", "a: b\r\n".repeat(count));
+    /// A response with so much of a part.
+    type Sizing<'a> = &'a dyn Fn(usize) -> String;
+    let cases: [(Part, usize, Sizing<'_>); 9] = [
+        (Part::HeadBytes, limits().head_bytes_max, &head),
+        (Part::Headers, limits().headers_max, &headers),
+        (Part::BodyBytes, limits().body_bytes_max, &length),
+        (Part::BodyBytes, limits().body_bytes_max, &endless),
+        (Part::BodyBytes, limits().body_bytes_max, &chunks),
+        (Part::ExtensionBytes, limits().head_bytes_max, &extension),
+        (Part::TrailerBytes, limits().head_bytes_max, &trailer),
+        (Part::Headers, limits().headers_max, &trailers),
+        (Part::InterimResponses, limits().interim_max, &interim),
+    ];
+    for (part, limit, response) in cases {
+        assert_eq!(bodies(response(limit).as_bytes()).len(), 1, "{part}: {limit}");
+        let cause = refusal(response(limit + 1).as_bytes());
+        assert_eq!(cause, Cause::TooLarge { part, limit }, "{part}: {limit} and one");
+    }
+    let huge = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999999\r\n\r\n";
+    assert_eq!(refusal(huge), Cause::TooLarge { part: Part::BodyBytes, limit: 64 });
+    let huge = format!("{CHUNKED}ffffffffffffffff\r\n");
+    assert_eq!(refusal(huge.as_bytes()), Cause::TooLarge { part: Part::BodyBytes, limit: 64 });
+}
+
+#[test]
+fn the_fields_that_matter_are_handed_on() {
+    let raw = b"HTTP/1.1 503 Busy\r\nContent-Type: application/problem+json\r\ncontent-type: x\r\n\
+                RETRY-AFTER:  Fri, 31 Dec 1999 23:59:59 GMT \r\ncontent-length: 0\r\n\r\n";
+    let (answers, _) = read(raw);
+    assert_eq!(answers[0].content_type.as_deref(), Some("application/problem+json"));
+    assert_eq!(answers[0].retry_after.as_deref(), Some("Fri, 31 Dec 1999 23:59:59 GMT"));
+    let (answers, _) = read(
+        b"HTTP/1.1 200 OK\r\ncontent-type: \xe9\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n",
+    );
+    assert_eq!(answers[0].content_type, None);
+    assert_eq!(answers[0].retry_after.as_deref(), Some("1"));
+}
+
+#[test]
+fn the_end_of_the_connection_is_foreseen() {
+    let cases: [(&[u8], Ending); 9] = [
+        (b"HTTP/1.1 204 X\r\n\r\n", Ending::No),
+        (b"HTTP/1.1 204 X\r\nconnection: keep-alive\r\n\r\n", Ending::No),
+        (b"HTTP/1.1 204 X\r\nconnection: x, Close\r\n\r\n", Ending::Declared),
+        (
+            b"HTTP/1.1 204 X\r\nconnection: keep-alive\r\nconnection: close\r\n\r\n",
+            Ending::Declared,
+        ),
+        (b"HTTP/1.1 200 OK\r\n\r\n", Ending::Undeclared),
+        (b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", Ending::Declared),
+        (b"HTTP/1.0 204 X\r\n\r\n", Ending::Declared),
+        (b"HTTP/1.0 204 X\r\nconnection: Keep-Alive\r\n\r\n", Ending::No),
+        (b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\n\r\n", Ending::Undeclared),
+    ];
+    for (raw, ending) in cases {
+        let mut reader = ResponseReader::new(limits());
+        reader.read(&mut &raw[..]).unwrap();
+        assert_eq!(reader.ending(), ending, "{}", raw.escape_ascii());
+    }
+}
