@@ -78,7 +78,7 @@ fn writer_rate() {
     Writer::new(&connection, metrics.writes.clone(), 500).unwrap().run(received);
     let times = producer.join().unwrap();
     println!("k rows/s {:?}", times.iter().map(|t| t.round()).collect::<Vec<_>>());
-    println!("commits {} events/commit {}", metrics.writes.commit_events.count(), rounds as f64*200_000. / metrics.writes.commit_events.count() as f64);
+    for l in metrics.text().lines().filter(|l| l.contains("_sum") || l.contains("_count")) { println!("{l}"); }
     let size = std::fs::metadata(&path).unwrap().len();
     println!("bytes/row {}", size / (rounds * 200_000));
 }

@@ -177,6 +177,21 @@ fn each_limit_is_met_and_not_crossed() {
 }
 
 #[test]
+fn interim_responses_are_counted_for_each_answer() {
+    let answer = "HTTP/1.1 100 Continue\r\n\r\n".repeat(2) + "HTTP/1.1 204 X\r\n\r\n";
+    assert_eq!(bodies(answer.repeat(3).as_bytes()).len(), 3);
+}
+
+#[test]
+fn memory_grows_by_doubling_up_to_the_limit() {
+    let mut bytes = Vec::new();
+    for (length, capacity) in [(10, 10), (1, 20), (10, 40), (20, 64), (23, 64)] {
+        append(&mut bytes, &vec![b'x'; length], 64);
+        assert_eq!(bytes.capacity(), capacity, "{} bytes", bytes.len());
+    }
+}
+
+#[test]
 fn the_fields_that_matter_are_handed_on() {
     let raw = b"HTTP/1.1 503 Busy\r\nContent-Type: application/problem+json\r\ncontent-type: x\r\n\
                 RETRY-AFTER:  Fri, 31 Dec 1999 23:59:59 GMT \r\ncontent-length: 0\r\n\r\n";
