@@ -95,6 +95,7 @@ impl Engine {
         let mut connection_config = ConnectionConfig::default();
         connection_config.connect_timeout = config.connect_timeout;
         connection_config.request_timeout = config.request_timeout;
+        connection_config.depth = config.pipeline_depth_max;
         let mut engine = Self {
             clock,
             driver,
@@ -119,7 +120,8 @@ impl Engine {
                 Ok(()) => engine.last(),
                 Err(_) => engine.fail(),
             };
-            drop(runtime); // Ends the connections.
+            // Ends the connections, and doesn't wait for a resolver that hangs.
+            runtime.shutdown_background();
             let replies = std::mem::take(&mut engine.calls);
             let closed = last.closed.clone();
             let _ = ended.set(last);

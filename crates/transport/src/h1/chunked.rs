@@ -4,8 +4,8 @@
 //! extensions and trailer fields are checked and dropped.
 //!
 //! Limit: content, extensions over all chunks, and trailers are each bounded by [`Limits`]. A bare
-//! line feed is refused where RFC 9112 section 2.2 would let it pass in a head, since implementations
-//! that disagree about it see different chunks.
+//! line feed is refused where RFC 9112 section 2.2 would let it pass in a head, since
+//! implementations that disagree about it see different chunks.
 
 use httparse::{EMPTY_HEADER, Status};
 

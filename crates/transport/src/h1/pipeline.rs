@@ -8,8 +8,8 @@
 //! Invariant: each pushed request gives exactly one final event, and the order of final events is
 //! the order of the requests. Once nothing more can come of the connection, none is outstanding.
 //!
-//! Limit: the number of requests is the caller's to bound. Each takes up the memory of its unwritten
-//! bytes, which are shared with the caller, and let go as they are written.
+//! Limit: the number of requests is the caller's to bound. Each takes up the memory of its
+//! unwritten bytes, which are shared with the caller, and let go as they are written.
 
 use std::{
     collections::VecDeque,
@@ -165,7 +165,7 @@ impl Pipeline {
 
     /// Ends the connection: every outstanding request fails, each with its own certainty.
     pub fn fail(&mut self, cause: Cause) {
-        // A response that said so was under way to the oldest request, and only its fate is in doubt.
+        // The response that said so was for the oldest request, and only its fate is in doubt.
         let is_last = self.responses.ending() == Ending::Declared;
         self.end(&cause, if is_last { 1 } else { usize::MAX });
     }
@@ -229,8 +229,8 @@ impl Pipeline {
         }
     }
 
-    /// Fails all that is outstanding. From `unprocessed` on, requests are certainly unprocessed even
-    /// if they were wholly written.
+    /// Fails all that is outstanding. From position `unprocessed` on, requests are certainly
+    /// unprocessed even if they were wholly written.
     fn end(&mut self, cause: &Cause, unprocessed: usize) {
         self.closed = true;
         self.responses.clear();

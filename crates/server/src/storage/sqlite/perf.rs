@@ -76,6 +76,8 @@ fn writer_rate() {
         times
     });
     Writer::new(&connection, metrics.writes.clone(), 500).unwrap().run(received);
+    let cpu = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    println!("writer cpu ns/row {}", cpu.split(' ').next().unwrap().parse::<u64>().unwrap() / (rounds * 200_000));
     let times = producer.join().unwrap();
     println!("k rows/s {:?}", times.iter().map(|t| t.round()).collect::<Vec<_>>());
     for l in metrics.text().lines().filter(|l| l.contains("_sum") || l.contains("_count")) { println!("{l}"); }

@@ -17,7 +17,8 @@ fn limits() -> Limits {
 const RESPONSES: [&[u8]; 12] = [
     b"HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: 4\r\n\r\n[{}]",
     b"HTTP/1.1 204 No Content\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
+      3;a=b\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nDigest: y\r\n\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n",
     b"HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 1\r\n\r\n!",

@@ -61,12 +61,14 @@ fn content_ends_where_rfc_9112_section_6_3_says() {
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: , Chunked\r\n\r\n0\r\n\r\n", 200, ""),
         (
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
-              000A;a=b;c=\"d\"\r\n0123456789\r\n1 \t;x\r\nA\r\n0;last\r\nDigest: x\r\nEnd: y\r\n\r\n",
+              000A;a=b;c=\"d\"\r\n0123456789\r\n1 \t;x\r\nA\r\n\
+              0;last\r\nDigest: x\r\nEnd: y\r\n\r\n",
             200,
             "0123456789A",
         ),
         (
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0000000000000002\r\n\r\n\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
+              0000000000000002\r\n\r\n\r\n0\r\n\r\n",
             200,
             "\r\n",
         ),
