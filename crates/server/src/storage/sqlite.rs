@@ -250,5 +250,3 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod perf;
