@@ -99,11 +99,11 @@ impl App {
 
     async fn store_one(&self, headers: &HeaderMap, body: &mut Incoming) -> Result<Answer, Problem> {
         let _running = self.enter()?;
-        let (body, _held) = self.read_body(headers, body).await?;
+        let (body, held) = self.read_body(headers, body).await?;
         let prepared = ingest::single(&body, &self.fresh_ids, ingest::now())?;
         drop(body);
         let Prepared { events, ids, first_timestamp } = prepared;
-        self.store.write(events).await?;
+        self.store.write(events, held).await?;
         let mut json = b"{\"event_id\":".to_vec();
         append_ids(&ids, &mut json);
         json.extend_from_slice(b",\"event_timestamp\":\"");
@@ -118,12 +118,12 @@ impl App {
         body: &mut Incoming,
     ) -> Result<Answer, Problem> {
         let _running = self.enter()?;
-        let (body, _held) = self.read_body(headers, body).await?;
+        let (body, held) = self.read_body(headers, body).await?;
         let events_max = self.config.batch_events_max;
         let prepared = ingest::batch(&body, events_max, &self.fresh_ids, ingest::now())?;
         drop(body);
         let Prepared { events, ids, .. } = prepared;
-        self.store.write(events).await?;
+        self.store.write(events, held).await?;
         let mut json = Vec::with_capacity(64 + 39 * ids.len());
         json.extend_from_slice(b"{\"event_ids\":[");
         append_ids(&ids, &mut json);

@@ -21,7 +21,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::{Config, ConfigError, Storage};
@@ -88,7 +88,9 @@ impl Server {
     pub fn start(config: Config) -> Result<Self, StartError> {
         config.check()?;
         let listeners = Listeners::bind(&config)?;
-        let (addr, health_addr, metrics_addr) = listeners.addresses()?;
+        let addr = listeners.events.addr;
+        let health_addr = listeners.health.as_ref().map_or(addr, |listener| listener.addr);
+        let metrics_addr = listeners.metrics.as_ref().map_or(addr, |listener| listener.addr);
         let metrics = Metrics::new();
         let Storage::Sqlite { path } = &config.storage;
         let (store, writer) = Store::open(path, &config, &metrics.writes)?;
@@ -102,10 +104,7 @@ impl Server {
             metrics,
         });
         let (stop, stopped) = oneshot::channel();
-        let thread = match spawn(app, listeners, stopped, writer) {
-            Ok(thread) => thread,
-            Err(error) => return Err(StartError::Threads(error)),
-        };
+        let thread = spawn(app, listeners, stopped, writer).map_err(StartError::Threads)?;
         tracing::info!(%addr, %health_addr, %metrics_addr, "listening");
         let (stop, thread) = (Some(stop), Some(thread));
         Ok(Self { addr, health_addr, metrics_addr, stop, thread })
@@ -158,11 +157,18 @@ impl Drop for Server {
     }
 }
 
-/// Listeners with what each serves.
+/// A bound address and what is served there.
+struct Listener {
+    listener: StdTcpListener,
+    /// With the port that it really got.
+    addr: SocketAddr,
+    surface: Surface,
+}
+
 struct Listeners {
-    events: (StdTcpListener, Surface),
-    health: Option<(StdTcpListener, Surface)>,
-    metrics: Option<(StdTcpListener, Surface)>,
+    events: Listener,
+    health: Option<Listener>,
+    metrics: Option<Listener>,
 }
 
 impl Listeners {
@@ -177,26 +183,18 @@ impl Listeners {
         let health = Surface { liveness: true, readiness: true, ..nothing };
         let metrics = Surface { metrics: true, ..nothing };
         let bind = |address: SocketAddr, surface: Surface| {
-            let listener = StdTcpListener::bind(address)
-                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .map_err(|source| StartError::Listen { address, source })?;
-            Ok::<_, StartError>((listener, surface))
+            let bound = StdTcpListener::bind(address).and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                let addr = listener.local_addr()?;
+                Ok(Listener { listener, addr, surface })
+            });
+            bound.map_err(|source| StartError::Listen { address, source })
         };
         Ok(Self {
             events: bind(config.listen, events)?,
             health: config.health_listen.map(|address| bind(address, health)).transpose()?,
             metrics: config.metrics_listen.map(|address| bind(address, metrics)).transpose()?,
         })
-    }
-
-    fn addresses(&self) -> Result<(SocketAddr, SocketAddr, SocketAddr), StartError> {
-        let address =
-            |listener: &StdTcpListener| listener.local_addr().map_err(StartError::Threads);
-        let events = address(&self.events.0)?;
-        let other = |listener: &Option<(StdTcpListener, _)>| {
-            listener.as_ref().map_or(Ok(events), |(listener, _)| address(listener))
-        };
-        Ok((events, other(&self.health)?, other(&self.metrics)?))
     }
 }
 
@@ -223,7 +221,7 @@ fn spawn(
     })
 }
 
-/// Ends all tasks. A query that is in its database can't be ended; it isn't waited for.
+/// Ends all tasks, and gives queries a moment to notice that they are interrupted.
 fn close(runtime: Runtime) {
     runtime.shutdown_timeout(Duration::from_millis(100));
 }
@@ -235,9 +233,8 @@ async fn serve(
     stopped: oneshot::Receiver<Duration>,
 ) -> Result<(), ShutdownError> {
     let connections_max = app.config.connections_max;
-    let listen = |(listener, surface), connections_max| {
-        Acceptor::spawn(Arc::clone(&app), listener, surface, connections_max)
-    };
+    let listen =
+        |listener, connections_max| Acceptor::spawn(Arc::clone(&app), listener, connections_max);
     let events = listen(listeners.events, connections_max);
     let others = [listeners.health, listeners.metrics]
         .map(|listener| listener.map(|listener| listen(listener, OPERATOR_CONNECTIONS_MAX)));
@@ -249,7 +246,8 @@ async fn serve(
     app.stop();
     let permits = u32::try_from(connections_max).unwrap_or(u32::MAX);
     let finished = timeout_at(deadline_at, app.running.acquire_many(permits)).await.map_err(passed);
-    let mut result = finished.map(drop);
+    // The permits stay taken: nothing is let in any more.
+    let mut result = finished.map(|permits| permits.into_iter().for_each(SemaphorePermit::forget));
     // What is asked about the server is answered to the last.
     for acceptor in [Some(events)].into_iter().chain(others).flatten() {
         let closed = timeout_at(deadline_at, acceptor.close()).await.map_err(passed);
@@ -265,14 +263,9 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    fn spawn(
-        app: Arc<App>,
-        listener: StdTcpListener,
-        surface: Surface,
-        connections_max: usize,
-    ) -> Self {
+    fn spawn(app: Arc<App>, listener: Listener, connections_max: usize) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(accept(app, listener, surface, connections_max, stopped));
+        let task = tokio::spawn(accept(app, listener, connections_max, stopped));
         Self { stop, task }
     }
 
@@ -288,12 +281,12 @@ impl Acceptor {
 
 async fn accept(
     app: Arc<App>,
-    listener: StdTcpListener,
-    surface: Surface,
+    listener: Listener,
     connections_max: usize,
     mut stopped: oneshot::Receiver<()>,
 ) -> GracefulShutdown {
     let connections = GracefulShutdown::new();
+    let Listener { listener, surface, .. } = listener;
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {

@@ -35,7 +35,7 @@ CREATE TABLE events (
     producer_seq      INTEGER,               -- 64 bits without a sign, held in as many with one
     retention_days    INTEGER NOT NULL,
     digest            BLOB    NOT NULL,      -- SHA-256 over the canonical bytes
-    event_data        TEXT    NOT NULL       -- as it was sent, byte for byte; last, as it may be long
+    event_data        TEXT    NOT NULL       -- byte for byte as sent; last, as it may be long
 ) STRICT;
 
 -- Each index grows at its hot end only: ids and times rise, types and categories are few.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub use self::migrate::MigrationError;
 use self::reader::Readers;
@@ -87,14 +87,19 @@ impl Store {
         Ok((store, writer))
     }
 
-    /// Stores a request as a whole and waits for the synced commit.
+    /// Stores a request as a whole and waits for the synced commit. `held`, the leave to hold its
+    /// bytes, is given back with them.
     ///
     /// Dropping the future doesn't take the request back: it may be stored, or not.
-    pub(crate) async fn write(&self, events: NewEvents) -> Result<Written, WriteError> {
+    pub(crate) async fn write(
+        &self,
+        events: NewEvents,
+        held: OwnedSemaphorePermit,
+    ) -> Result<Written, WriteError> {
         let (answer, answered) = oneshot::channel();
         // Counted before it is sent, as the writer may take it at once.
         self.queued.inc();
-        if let Err(error) = self.writes.try_send(Some(Write { events, answer })) {
+        if let Err(error) = self.writes.try_send(Some(Write { events, answer, _held: held })) {
             self.queued.dec();
             return Err(match error {
                 TrySendError::Full(_) => {

@@ -45,8 +45,8 @@ fn filters_combine_and_the_newest_comes_first() {
         ("event_type=a.b&event_category=gateway&event_outcome=success", &[0]),
         ("detail_key=number&detail_value=4", &[4]),
         (
-            "detail_key=event_type&detail_value=gateway.signal.received&event_type=a.b&severity=high",
-            &[],
+            "detail_key=event_type&detail_value=gateway.signal.received&event_outcome=failure",
+            &[6, 7, 8, 9, 10, 11],
         ),
     ];
     for (parameters, expected) in cases {

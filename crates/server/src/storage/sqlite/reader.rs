@@ -29,6 +29,10 @@ pub(super) struct Readers {
     permits: Arc<Semaphore>,
 }
 
+/// Interrupts a connection when its guard ends, as it does when the runtime goes down. By then
+/// nobody else uses the connection, and one that is idle doesn't mind.
+struct InterruptOnDrop(InterruptHandle);
+
 /// A connection in use; it goes back when this is dropped, before its permit does.
 struct Borrowed {
     connection: Option<Connection>,
@@ -78,12 +82,13 @@ async fn guard<T>(
     interrupt: InterruptHandle,
     deadline: Instant,
 ) -> Result<T, JoinError> {
+    let interrupt = InterruptOnDrop(interrupt);
     if let Ok(joined) = timeout_at(deadline, &mut task).await {
         return joined;
     }
     loop {
         // An interrupt passes a statement by that hasn't begun, so it is repeated.
-        interrupt.interrupt();
+        interrupt.0.interrupt();
         if let Ok(joined) = timeout(INTERRUPT_INTERVAL, &mut task).await {
             return joined;
         }
@@ -111,6 +116,12 @@ impl Drop for Borrowed {
     fn drop(&mut self) {
         let mut idle = self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.extend(self.connection.take());
+    }
+}
+
+impl Drop for InterruptOnDrop {
+    fn drop(&mut self) {
+        self.0.interrupt();
     }
 }
 

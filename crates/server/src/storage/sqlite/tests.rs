@@ -7,7 +7,7 @@ use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, params_from_iter};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::super::canonical::FIELDS;
 use super::*;
@@ -46,17 +46,20 @@ fn write_all(
     requests: Vec<NewEvents>,
 ) -> Vec<Result<Written, WriteError>> {
     let (queue, received) = mpsc::channel(requests.len());
+    let bytes = Arc::new(Semaphore::new(requests.len()));
     let answers: Vec<_> = requests
         .into_iter()
         .map(|events| {
             let (answer, answered) = oneshot::channel();
             metrics.writes.queued.inc();
-            queue.try_send(Some(Write { events, answer })).unwrap();
+            let held = Arc::clone(&bytes).try_acquire_owned().unwrap();
+            queue.try_send(Some(Write { events, answer, _held: held })).unwrap();
             answered
         })
         .collect();
     drop(queue);
     Writer::new(connection, metrics.writes.clone(), 500).unwrap().run(received);
+    assert_eq!(bytes.available_permits(), answers.len());
     answers.into_iter().map(|answered| answered.blocking_recv().unwrap()).collect()
 }
 

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Statement, Transaction, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use uuid::Uuid;
 
 use super::super::canonical::{CORRELATION_ID, Digest, FIELDS, Fields, PARENT_EVENT_DATE};
@@ -28,6 +28,8 @@ use crate::metrics::WriteMetrics;
 pub(super) struct Write {
     pub(super) events: NewEvents,
     pub(super) answer: oneshot::Sender<Outcome>,
+    /// The leave to hold the request's bytes, which ends with the answer even if nobody waits.
+    pub(super) _held: OwnedSemaphorePermit,
 }
 
 type Outcome = Result<Written, WriteError>;
