@@ -4,14 +4,16 @@
 //! making one allocates nothing: its contents are prepared beforehand, its fields are borrowed.
 //! Limit: contents repeat, only correlation ids are new for each story.
 
+mod kinds;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use ledgerline::{Category, DataError, Event, EventData, Json, Outcome};
+use ledgerline::{DataError, Event, EventData, Json};
 
+use self::kinds::{APPLICATIONS, KINDS, SIGNALS};
 use crate::args::Usage;
 
 /// Ready JSON text, owned; checked each time it is used, as a caller's own text would be.
@@ -30,17 +32,19 @@ impl EventData for Payload {
 
 /// Contents that events take turns with. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Payloads(Arc<[Payload]>);
+pub(crate) struct Payloads {
+    texts: Arc<[Payload]>,
+    /// Whether a text belongs to the kind of event at its place.
+    has_kinds: bool,
+}
 
 impl Payloads {
     /// The lines of a file, or contents of our own.
-    pub(crate) fn load(input: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn load(input: Option<&Path>) -> Result<Self, Usage> {
         let Some(path) = input else { return Ok(Self::generated()) };
-        let text =
-            fs::read_to_string(path).with_context(|| format!("--input {}", path.display()))?;
-        Self::of_lines(&text).map_err(|problem| {
-            anyhow::Error::new(Usage(format!("--input {}: {problem}", path.display())))
-        })
+        let usage = |problem| Usage(format!("--input {}: {problem}", path.display()));
+        let text = fs::read_to_string(path).map_err(|error| usage(error.to_string()))?;
+        Self::of_lines(&text).map_err(usage)
     }
 
     fn of_lines(text: &str) -> Result<Self, String> {
@@ -55,7 +59,7 @@ impl Payloads {
         if payloads.is_empty() {
             return Err("the file has no line".to_owned());
         }
-        Ok(Self(payloads.into()))
+        Ok(Self { texts: payloads.into(), has_kinds: false })
     }
 
     /// Each kind of event in each variant, the kinds in the order of a story.
@@ -63,11 +67,22 @@ impl Payloads {
         let subjects = SIGNALS.iter().zip(APPLICATIONS.iter().cycle());
         let payloads = subjects.flat_map(|(signal, application)| {
             KINDS.iter().map(|kind| {
-                let data = kind.data.replace("{signal}", signal);
+                let data = kind.data.replace('\'', "\"").replace("{signal}", signal);
                 Payload(data.replace("{application}", application))
             })
         });
-        Self(payloads.collect())
+        Self { texts: payloads.collect(), has_kinds: true }
+    }
+
+    /// The text of a producer's event: of the event's kind, or whichever comes next in the file,
+    /// through which the producers go together.
+    fn text(&self, number: u64, producer: u64, producers: u64) -> &Payload {
+        let place = if self.has_kinds {
+            number
+        } else {
+            number.wrapping_mul(producers).wrapping_add(producer)
+        };
+        &self.texts[(place % self.texts.len() as u64) as usize]
     }
 }
 
@@ -75,7 +90,7 @@ impl Payloads {
 #[derive(Debug)]
 pub(crate) struct Stories {
     payloads: Payloads,
-    /// Which producer, of how many: together they go once through all contents.
+    /// Which producer, of how many.
     producer: u64,
     producers: u64,
     /// The run and the producer, in front of each story's number.
@@ -95,24 +110,15 @@ impl Stories {
     pub(crate) fn event(&mut self, number: u64) -> Event<'_> {
         self.turn_to(number / KINDS.len() as u64);
         let kind = &KINDS[(number % KINDS.len() as u64) as usize];
-        let place = number.wrapping_mul(self.producers).wrapping_add(self.producer);
-        let payloads = &*self.payloads.0;
-        // Our own contents belong to a kind; the story chooses among its variants.
-        let payload = if payloads.len() == KINDS.len() * SIGNALS.len() {
-            &payloads[(number % payloads.len() as u64) as usize]
-        } else {
-            &payloads[(place % payloads.len() as u64) as usize]
-        };
+        let payload = self.payloads.text(number, self.producer, self.producers);
         let (id, outcome) = (&self.correlation_id, kind.outcome);
         let mut event =
             Event::new(kind.event_type, kind.category, kind.action, outcome, id, payload);
-        event.actor_type = Some("service");
         event.actor_id = Some(kind.actor_id);
         event.resource_type = Some(kind.resource_type);
         event.resource_id = Some(id);
         event.namespace = Some("payments");
-        event.cluster_id = Some("prod-eu-1");
-        event.severity = Some(kind.severity);
+        event.severity = kind.severity;
         event.duration_ms = kind.duration_ms;
         event.error_code = kind.error_code;
         event
@@ -127,109 +133,6 @@ impl Stories {
         }
     }
 }
-
-/// What events of one type have in common.
-struct Kind {
-    event_type: &'static str,
-    category: Category,
-    action: &'static str,
-    outcome: Outcome,
-    actor_id: &'static str,
-    resource_type: &'static str,
-    severity: &'static str,
-    duration_ms: Option<i32>,
-    error_code: Option<&'static str>,
-    data: &'static str,
-}
-
-/// A story, from the signal to the message.
-const KINDS: [Kind; 6] = [
-    Kind {
-        event_type: "gateway.signal.received",
-        category: Category::Gateway,
-        action: "received",
-        outcome: Outcome::Success,
-        actor_id: "system:serviceaccount:monitoring:alertmanager-main",
-        resource_type: "Signal",
-        severity: "critical",
-        duration_ms: None,
-        error_code: None,
-        data: r#"{"event_type":"gateway.signal.received","signal_type":"alert","signal_name":"{signal}","namespace":"payments","fingerprint":"4be1c0a7d2f39e58b6a0417c9d3e2f10","resource_kind":"Deployment","resource_name":"{application}"}"#,
-    },
-    Kind {
-        event_type: "signalprocessing.phase.transition",
-        category: Category::SignalProcessing,
-        action: "phase_transition",
-        outcome: Outcome::Success,
-        actor_id: "signalprocessing-controller",
-        resource_type: "SignalProcessing",
-        severity: "info",
-        duration_ms: Some(38),
-        error_code: None,
-        data: r#"{"event_type":"signalprocessing.phase.transition","phase":"Classifying","signal":"{signal}","from_phase":"Enriching","to_phase":"Classifying"}"#,
-    },
-    Kind {
-        event_type: "aianalysis.analysis.completed",
-        category: Category::Analysis,
-        action: "analysis_complete",
-        outcome: Outcome::Success,
-        actor_id: "aianalysis-controller",
-        resource_type: "AIAnalysis",
-        severity: "info",
-        duration_ms: Some(41_209),
-        error_code: None,
-        data: r#"{"event_type":"aianalysis.analysis.completed","analysis_name":"ai-{application}","namespace":"payments","phase":"Completed","approval_required":true,"degraded_mode":false,"warnings_count":1,"confidence":0.91,"workflow_id":"rollback-deployment-v2"}"#,
-    },
-    Kind {
-        event_type: "orchestrator.approval.requested",
-        category: Category::Approval,
-        action: "approval_requested",
-        outcome: Outcome::Pending,
-        actor_id: "remediationorchestrator-controller",
-        resource_type: "RemediationApprovalRequest",
-        severity: "warning",
-        duration_ms: None,
-        error_code: None,
-        data: r#"{"event_type":"orchestrator.approval.requested","rr_name":"rr-{application}","namespace":"payments","reason":"production needs a human decision"}"#,
-    },
-    Kind {
-        event_type: "workflowexecution.workflow.failed",
-        category: Category::WorkflowExecution,
-        action: "failed",
-        outcome: Outcome::Failure,
-        actor_id: "workflowexecution-controller",
-        resource_type: "WorkflowExecution",
-        severity: "critical",
-        duration_ms: Some(162_004),
-        error_code: Some("ERR_PIPELINE_FAILED"),
-        data: r#"{"event_type":"workflowexecution.workflow.failed","workflow_id":"rollback-deployment-v2","workflow_version":"2.1.0","target_resource":"payments/deployment/{application}","phase":"Failed","failure_reason":"TaskFailed","retry_possible":true}"#,
-    },
-    Kind {
-        event_type: "notification.message.sent",
-        category: Category::Notification,
-        action: "sent",
-        outcome: Outcome::Success,
-        actor_id: "notification-controller",
-        resource_type: "NotificationRequest",
-        severity: "info",
-        duration_ms: Some(212),
-        error_code: None,
-        data: r#"{"event_type":"notification.message.sent","channel":"slack","subject":"Rollback of {application} failed","priority":"high","recipients":["#payments-on-call"]}"#,
-    },
-];
-
-const SIGNALS: [&str; 8] = [
-    "KubePodCrashLooping",
-    "KubeDeploymentReplicasMismatch",
-    "KubeContainerWaiting",
-    "KubePersistentVolumeFillingUp",
-    "KubeJobFailed",
-    "KubeHpaMaxedOut",
-    "CPUThrottlingHigh",
-    "TargetDown",
-];
-
-const APPLICATIONS: [&str; 3] = ["payment-api", "ledger-worker", "checkout-frontend"];
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Command, LogFormat, Usage};
+use crate::drive::Undelivered;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
@@ -51,7 +52,13 @@ fn main() -> ExitCode {
     };
     let exit = result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
-        if error.is::<Usage>() { Exit::Usage } else { Exit::Failed }
+        if error.is::<Usage>() {
+            Exit::Usage
+        } else if error.is::<Undelivered>() {
+            Exit::Undelivered
+        } else {
+            Exit::Failed
+        }
     });
     ExitCode::from(exit as u8)
 }

@@ -1,0 +1,79 @@
+//! `ledgerline load`: the demo's load against any DataStorage, or against one that only answers.
+//!
+//! Invariant: what it reports covers everything it recorded, the time to deliver the last event
+//! included. Limit: it doesn't ask the events back.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ledgerline::Config;
+use serde_json::json;
+
+use crate::Exit;
+use crate::args::{Durability, LoadArgs};
+use crate::calibration::Machine;
+use crate::drive::Run;
+use crate::events::Payloads;
+use crate::null_sink::NullSink;
+use crate::producers::{Plan, run_name};
+use crate::report::{Report, millis};
+
+/// Runs the command.
+pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
+    let payloads = Payloads::load(args.recording.input.as_deref())?;
+    let Durability::Memory = args.durability;
+    let directory = std::env::temp_dir();
+    let machine = Machine::measure(&directory).context("the disk can't be measured")?;
+    let sink =
+        args.null_sink.map(|think_ms| NullSink::start(Duration::from_millis(think_ms.into())));
+    let sink = sink.transpose().context("the null sink doesn't start")?;
+    let url = match (&sink, &args.url) {
+        (Some(sink), _) => format!("http://{}", sink.address()),
+        (None, Some(url)) => url.clone(),
+        (None, None) => unreachable!("the command line demands one of both"),
+    };
+
+    let is_endless = args.duration.is_none() && args.events.is_none();
+    let duration = args.duration.or_else(|| is_endless.then_some(DURATION_DEFAULT));
+    let plan = Plan {
+        producers: args.recording.producers.into(),
+        events: args.events.map(u64::from),
+        duration,
+        rate: args.rate.map(u64::from),
+        payloads,
+        run: run_name(),
+    };
+    let mut config = Config::new(url);
+    config.producer = Some(format!("load-{}", plan.run));
+    config.buffer_bytes = args.buffer_bytes;
+    config.flush_interval = args.flush_interval;
+    config.batch_events_max = args.batch_events_max;
+    config.connections_max = args.connections;
+    let settings = settings(args, &plan, &config);
+    let run = Run::drive(config, &plan, args.recording.shutdown_timeout)?;
+    Report::new(&run, None, machine, settings).print(args.recording.json)?;
+    Ok(run.exit())
+}
+
+fn settings(args: &LoadArgs, plan: &Plan, config: &Config) -> serde_json::Value {
+    json!({
+        "command": "load",
+        "version": env!("CARGO_PKG_VERSION"),
+        "url": args.url,
+        "null_sink_think_ms": args.null_sink,
+        "rate": plan.rate,
+        "duration_ms": plan.duration.map(millis),
+        "events": plan.events,
+        "producers": plan.producers,
+        "input": args.recording.input,
+        "durability": "memory",
+        "buffer_bytes": config.buffer_bytes,
+        "memory_bytes": config.memory().ok().map(|memory| memory.total_bytes()),
+        "flush_interval_ms": millis(config.flush_interval),
+        "batch_events_max": config.batch_events_max,
+        "connections": config.connections_max,
+        "shutdown_timeout_ms": millis(args.recording.shutdown_timeout),
+    })
+}
+
+const DURATION_DEFAULT: Duration = Duration::from_secs(10);

@@ -1,0 +1,248 @@
+//! Threads that record: pacing them, and measuring each call.
+//!
+//! Invariant: every call of `record` is timed, refused ones included, by two readings of the clock
+//! right around it. A thread works on an absolute schedule: what it is late by it catches up.
+//! Limit: a sleep ends some 60 us late, so that at high rates events come in bursts of as much.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use hdrhistogram::Histogram;
+use ledgerline::{Reason, Refused, Store};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::allocations;
+use crate::events::{Payloads, Stories};
+
+/// What producers are to record.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) producers: u64,
+    /// How many events to have accepted, all together. None: no end.
+    pub(crate) events: Option<u64>,
+    /// How long. None: no end.
+    pub(crate) duration: Option<Duration>,
+    /// Events per second, all together. None: as fast as can be.
+    pub(crate) rate: Option<u64>,
+    pub(crate) payloads: Payloads,
+    /// Names the run in correlation ids.
+    pub(crate) run: String,
+}
+
+/// What producers did, all together.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    /// Each call's time.
+    pub(crate) record_ns: Histogram<u64>,
+    pub(crate) cpu: Duration,
+    /// By the threads after their first calls.
+    pub(crate) allocations: u64,
+    /// When the first call began, if there was one.
+    pub(crate) began_at: Option<Instant>,
+}
+
+impl Plan {
+    /// Records as planned, or until the flag says to stop; `look` is called every now and then.
+    pub(crate) fn run(
+        &self,
+        store: &Store,
+        stop: &AtomicBool,
+        mut look: impl FnMut(),
+    ) -> anyhow::Result<Tally> {
+        // Nobody sends on it: it closes when the last producer has let go of its end.
+        let (alive, ended) = mpsc::channel::<()>();
+        let start_at = Instant::now();
+        thread::scope(|scope| {
+            let spawn = |index| {
+                let alive = alive.clone();
+                let producer = Producer::new(self, index, start_at);
+                let work = move || {
+                    let result = producer.run(store, stop);
+                    drop(alive);
+                    result
+                };
+                thread::Builder::new().name(format!("producer-{index}")).spawn_scoped(scope, work)
+            };
+            let threads = (0..self.producers).map(spawn).collect::<Result<Vec<_>, _>>();
+            drop(alive);
+            let threads = threads.inspect_err(|_| stop.store(true, Ordering::Relaxed));
+            while ended.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                look();
+            }
+            let mut total = Tally::new()?;
+            for thread in threads.context("no thread for a producer")? {
+                total.add(&thread.join().map_err(|_| anyhow!("a producer panicked"))??)?;
+            }
+            Ok(total)
+        })
+    }
+}
+
+impl Tally {
+    fn new() -> anyhow::Result<Self> {
+        let record_ns = Histogram::new_with_bounds(1, RECORD_NS_MAX, 3)?;
+        Ok(Self { record_ns, cpu: Duration::ZERO, allocations: 0, began_at: None })
+    }
+
+    fn add(&mut self, other: &Self) -> anyhow::Result<()> {
+        self.record_ns.add(&other.record_ns)?;
+        self.cpu += other.cpu;
+        self.allocations += other.allocations;
+        self.began_at = self.began_at.into_iter().chain(other.began_at).min();
+        Ok(())
+    }
+}
+
+/// One thread's part of a plan.
+struct Producer {
+    stories: Stories,
+    events: u64,
+    end_at: Option<Instant>,
+    pace: Option<Pace>,
+}
+
+impl Producer {
+    fn new(plan: &Plan, index: u64, start_at: Instant) -> Self {
+        let producers = plan.producers;
+        let share = |events| events / producers + u64::from(index < events % producers);
+        Self {
+            stories: Stories::new(plan.payloads.clone(), &plan.run, index, producers),
+            events: plan.events.map_or(u64::MAX, share),
+            end_at: plan.duration.and_then(|duration| start_at.checked_add(duration)),
+            pace: plan.rate.map(|rate| Pace { start_at, index, producers, rate }),
+        }
+    }
+
+    fn run(mut self, store: &Store, stop: &AtomicBool) -> anyhow::Result<Tally> {
+        let mut tally = Tally::new()?;
+        let cpu_before = thread_cpu();
+        let mut allocations_before = None;
+        let mut pause = PAUSE_MIN;
+        let mut accepted = 0;
+        // Relaxed: the flag says nothing about other memory.
+        while accepted < self.events && !stop.load(Ordering::Relaxed) {
+            if let Some(pace) = &self.pace
+                && !pace.wait_for(accepted, self.end_at, stop)
+            {
+                break;
+            }
+            let event = self.stories.event(accepted);
+            let began_at = Instant::now();
+            let result = store.record(&event);
+            let ended_at = Instant::now();
+            tally.record_ns.saturating_record((ended_at - began_at).as_nanos() as u64);
+            if allocations_before.is_none() {
+                allocations_before = Some(allocations::of_this_thread());
+                tally.began_at = Some(began_at);
+            }
+            let is_over = self.end_at.is_some_and(|end_at| ended_at >= end_at);
+            match result {
+                Ok(_) => {
+                    accepted += 1;
+                    pause = PAUSE_MIN;
+                    // A paced event that was due before the end is recorded, if late.
+                    if is_over && self.pace.is_none() {
+                        break;
+                    }
+                }
+                Err(_) if is_over => break,
+                Err(Refused { reason: Reason::Full { .. }, .. }) => {
+                    thread::sleep(pause);
+                    pause = (2 * pause).min(PAUSE_MAX);
+                }
+                Err(refused) => return Err(refused.into()),
+            }
+        }
+        let allocations = allocations::of_this_thread();
+        tally.allocations = allocations - allocations_before.unwrap_or(allocations);
+        tally.cpu = thread_cpu().saturating_sub(cpu_before);
+        Ok(tally)
+    }
+}
+
+/// When a producer's events are due: evenly spread, and evenly between the producers.
+struct Pace {
+    start_at: Instant,
+    index: u64,
+    producers: u64,
+    rate: u64,
+}
+
+impl Pace {
+    fn due_at(&self, number: u64) -> Option<Instant> {
+        let place = u128::from(number) * u128::from(self.producers) + u128::from(self.index);
+        let nanos = place * 1_000_000_000 / u128::from(self.rate);
+        self.start_at.checked_add(Duration::from_nanos(u64::try_from(nanos).ok()?))
+    }
+
+    /// Sleeps until the event is due; false if that is not before the end.
+    fn wait_for(&self, number: u64, end_at: Option<Instant>, stop: &AtomicBool) -> bool {
+        let Some(due_at) = self.due_at(number) else { return false };
+        if end_at.is_some_and(|end_at| due_at >= end_at) {
+            return false;
+        }
+        loop {
+            let now = Instant::now();
+            if now >= due_at {
+                return true;
+            }
+            if stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            thread::sleep((due_at - now).min(NAP_MAX));
+        }
+    }
+}
+
+/// A name that no other run has, from the seed of the standard library's hash maps.
+pub(crate) fn run_name() -> String {
+    format!("{:012x}", RandomState::new().build_hasher().finish() >> 16)
+}
+
+/// Processor time of the calling thread.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// How long a producer that was refused waits for room: at first about as long as the shortest
+/// sleep takes, at last as long as it takes to send some batches.
+const PAUSE_MIN: Duration = Duration::from_micros(50);
+const PAUSE_MAX: Duration = Duration::from_millis(1);
+/// How late a paced producer notices that it is to stop.
+const NAP_MAX: Duration = Duration::from_millis(50);
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const RECORD_NS_MAX: u64 = 60_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn producers_share_the_events_and_the_rate() {
+        let plan = Plan {
+            producers: 3,
+            events: Some(11),
+            duration: None,
+            rate: Some(1_000),
+            payloads: Payloads::load(None).unwrap(),
+            run: String::new(),
+        };
+        let start_at = Instant::now();
+        let producers: Vec<_> = (0..3).map(|index| Producer::new(&plan, index, start_at)).collect();
+        assert_eq!(producers.iter().map(|producer| producer.events).sum::<u64>(), 11);
+        let due_at = |index: usize, number| {
+            let pace = producers[index].pace.as_ref().unwrap();
+            pace.due_at(number).unwrap() - start_at
+        };
+        assert_eq!(due_at(0, 0), Duration::ZERO);
+        assert_eq!(due_at(1, 0), Duration::from_millis(1));
+        assert_eq!(due_at(0, 1), Duration::from_millis(3));
+        assert_eq!(due_at(2, 1_000_000), Duration::from_millis(3_000_002));
+    }
+}

@@ -1,0 +1,93 @@
+//! `ledgerline load`.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use crate::binary::{command, report, report_of, run, terminate};
+
+#[test]
+fn the_null_sink_takes_everything() {
+    let report = report(&["load", "--null-sink", "--events", "20000", "--json"], 0);
+    assert_eq!(report["accounts"]["accepted"], 20_000);
+    assert_eq!(report["accounts"]["delivered"], 20_000);
+    assert_eq!(report["accounts"]["possibly_duplicated"], 0);
+    assert_eq!(report.get("stored"), None);
+}
+
+#[test]
+fn recording_does_not_allocate_while_there_is_room() {
+    let report = report(&["load", "--null-sink", "--events", "20000", "--json"], 0);
+    assert_eq!(report["accounts"]["refused"]["full"], 0);
+    assert_eq!(report["allocations_per_record"], 0.0);
+}
+
+#[test]
+fn a_producer_that_finds_no_room_tries_again_until_there_is() {
+    let arguments =
+        ["load", "--null-sink=100", "--events", "30000", "--buffer-bytes", "10MiB", "--json"];
+    let report = report(&arguments, 0);
+    assert!(report["accounts"]["refused"]["full"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(report["accounts"]["accepted"], 30_000);
+    assert_eq!(report["accounts"]["delivered"], 30_000);
+}
+
+#[test]
+fn a_rate_is_kept_on_an_absolute_schedule() {
+    let arguments =
+        ["load", "--null-sink", "--rate", "2000", "--duration", "500ms", "--producers", "2"];
+    let arguments = [&arguments[..], &["--flush-interval", "20ms", "--json"]].concat();
+    let report = report(&arguments, 0);
+    // Every event that falls due within the time, however late the threads wake.
+    assert_eq!(report["accounts"]["accepted"], 1_000);
+    assert!(report["seconds"].as_f64().unwrap() > 0.49);
+}
+
+#[test]
+fn sigterm_ends_recording_and_delivers_what_was_accepted() {
+    let mut command = command(&["load", "--null-sink", "--rate", "1000", "--duration", "1h"]);
+    command.args(["--flush-interval", "20ms", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    wait_for_line(&mut stderr, "delivering: ");
+    terminate(&child);
+    let report = report_of(&child.wait_with_output().unwrap(), 0);
+    assert_eq!(report["accounts"]["accepted"], report["accounts"]["delivered"]);
+    assert!(report["accounts"]["accepted"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let mut command = command(&["load", "--url", &url, "--rate", "1000", "--duration", "1h"]);
+    command.args(["--flush-interval", "20ms", "--shutdown-timeout", "1h"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    // It connects when it has something to deliver.
+    let _connection = silent.accept().unwrap();
+    terminate(&child);
+    wait_for_line(&mut stderr, "stopping");
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+}
+
+fn wait_for_line(stderr: &mut impl BufRead, wanted: &str) {
+    let mut line = String::new();
+    while !line.contains(wanted) {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended by itself");
+    }
+}
+
+#[test]
+fn what_was_accepted_and_not_delivered_is_status_3() {
+    // Takes connections into its backlog and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let arguments =
+        ["load", "--url", &url, "--events", "100", "--shutdown-timeout", "200ms", "--json"];
+    let report = report_of(&run(&arguments), 3);
+    assert_eq!(report["accounts"]["accepted"], 100);
+    assert_eq!(report["accounts"]["dropped"]["closed"], 100);
+}
