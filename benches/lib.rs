@@ -3,7 +3,12 @@
 use ledgerline_codec::{Category, Event, EventData, Outcome};
 
 /// `event_data` of the event.
-pub const DATA: &str = r#"{"event_type":"gateway.signal.received","signal_type":"alert","signal_name":"KubePodCrashLooping","namespace":"payments","fingerprint":"4be1c0a7d2f39e58b6a0417c9d3e2f10","severity":"critical","resource_kind":"Deployment","resource_name":"payment-api"}"#;
+pub const DATA: &str = concat!(
+    r#"{"event_type":"gateway.signal.received","signal_type":"alert","#,
+    r#""signal_name":"KubePodCrashLooping","namespace":"payments","#,
+    r#""fingerprint":"4be1c0a7d2f39e58b6a0417c9d3e2f10","severity":"critical","#,
+    r#""resource_kind":"Deployment","resource_name":"payment-api"}"#
+);
 
 /// The event, around `data`.
 #[must_use]

@@ -30,7 +30,7 @@ use std::time::Duration;
 pub use events::{assert_all_delivered, config, event, record_until_refused};
 pub use gate::Gate;
 pub use scripted::{Reply, Request, ReservedPort, Scripted, StoredEvent};
-pub use served::{Row, Served, serve, serve_with};
+pub use served::{Row, Served, serve};
 
 /// A deadline that only a fault reaches.
 pub const WAIT: Duration = Duration::from_secs(20);

@@ -16,7 +16,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use socket2::{Domain, Socket, Type};
 use uuid::Uuid;
 
@@ -117,15 +116,6 @@ impl Request {
     #[must_use]
     pub fn event_count(&self) -> usize {
         self.events.len()
-    }
-
-    /// Each event's JSON as it came.
-    ///
-    /// # Panics
-    /// Never: the body was parsed before.
-    #[must_use]
-    pub fn raw_events(&self) -> Vec<&RawValue> {
-        serde_json::from_str(&self.text).expect("the body was parsed when it came")
     }
 
     /// Each event as a value.

@@ -41,20 +41,10 @@ struct Pagination {
 /// If it doesn't start.
 #[must_use]
 pub fn serve() -> Served {
-    serve_with(|_| {})
-}
-
-/// The same, with a changed configuration.
-///
-/// # Panics
-/// If it doesn't start.
-#[must_use]
-pub fn serve_with(change: impl FnOnce(&mut Config)) -> Served {
     let directory = tempfile::tempdir().expect("there is room for a temporary directory");
     let path = directory.path().join("events.db");
     let mut config = Config::new(Storage::Sqlite { path });
     config.listen = ([127, 0, 0, 1], 0).into();
-    change(&mut config);
     let server = Server::start(config).expect("a server starts in an empty directory");
     let client = Mutex::new(Client::connect(server.addr()));
     Served { client, server, _directory: directory }

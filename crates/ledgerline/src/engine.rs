@@ -82,7 +82,7 @@ impl Engine {
         driver: Driver,
         clock: Clock,
         bell: NotifyBell,
-        commands: mpsc::Receiver<Command>,
+        mut commands: mpsc::Receiver<Command>,
         ended: Arc<Ended>,
     ) -> Result<JoinHandle<()>, StartError> {
         let endpoint = config.endpoint()?;
@@ -114,7 +114,7 @@ impl Engine {
         let connections_max = config.connections_max;
         let run = move || {
             let run = AssertUnwindSafe(|| {
-                runtime.block_on(engine.run(connections_max, &bell, commands));
+                runtime.block_on(engine.run(connections_max, &bell, &mut commands));
             });
             let last = match catch_unwind(run) {
                 Ok(()) => engine.last(),
@@ -126,6 +126,9 @@ impl Engine {
             let closed = last.closed.clone();
             let _ = ended.set(last);
             replies.answer_closes(&closed);
+            // Only now: who finds the channel closed, or its call dropped, finds the last answer.
+            commands.close();
+            while commands.blocking_recv().is_some() {}
         };
         std::thread::Builder::new().name("ledgerline".into()).spawn(run).map_err(StartError::Thread)
     }
@@ -135,7 +138,7 @@ impl Engine {
         &mut self,
         connections_max: usize,
         bell: &NotifyBell,
-        mut commands: mpsc::Receiver<Command>,
+        commands: &mut mpsc::Receiver<Command>,
     ) {
         let (sender, mut events) = mpsc::unbounded_channel();
         self.connections = (0..connections_max)

@@ -71,7 +71,9 @@ pub enum FlushError {
     Deadline(Box<Unsettled>),
     /// Everything is settled, but not all of it was delivered: so many events were lost while the
     /// flush waited. A loss before it is in the accounts, and no failure of this flush.
-    #[error("while waiting, {} events were dropped and {} dead-lettered", .0.dropped, .0.dead_lettered)]
+    #[error(
+        "while waiting, {} events were dropped and {} dead-lettered", .0.dropped, .0.dead_lettered
+    )]
     Lost(Lost),
     /// The store was closed. [`Store::close`](crate::Store::close) tells what became of its events.
     #[error("the store is closed")]
@@ -147,7 +149,9 @@ pub enum CloseError {
     LeftBehind(Box<Unsettled>),
     /// Everything is settled, but not all of it was delivered: so many events were lost while the
     /// close waited.
-    #[error("while closing, {} events were dropped and {} dead-lettered", .0.dropped, .0.dead_lettered)]
+    #[error(
+        "while closing, {} events were dropped and {} dead-lettered", .0.dropped, .0.dead_lettered
+    )]
     Lost(Lost),
     /// The engine's thread did not answer within the deadline and a second; it is still at work.
     #[error("the engine did not answer within {deadline:?} and a second")]

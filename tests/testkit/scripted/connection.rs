@@ -86,7 +86,9 @@ impl Connection<'_> {
         if reset_at.is_some() {
             // Closing with a linger of zero sends a reset.
             SockRef::from(self.stream).set_linger(Some(Duration::ZERO))?;
-            shared.change(|state| drop(state.resets.pop_front()));
+            shared.change(|state| {
+                state.resets.pop_front();
+            });
             return Ok(None);
         }
         let at = Instant::now();
@@ -177,7 +179,8 @@ fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
         Err(error) => return Err(format!("{error} in {:?}", String::from_utf8_lossy(bytes))),
     };
     let header = |name: &str| {
-        let mut found = request.headers.iter().filter(|header| header.name == name);
+        let mut found =
+            request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
         let value = found.next().and_then(|header| std::str::from_utf8(header.value).ok());
         if found.next().is_some() { None } else { value }
     };
