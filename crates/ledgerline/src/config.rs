@@ -1,11 +1,16 @@
 //! Configuration: every bound of the engine, and the sum of the memory that they allow.
 
+mod environment;
+mod recommended;
+
 use std::time::Duration;
 
 use ledgerline_core::{BLOCK_BYTES, Block, RECORD_BYTES_MAX};
 use ledgerline_transport::{Endpoint, EndpointError};
 
 use crate::delivery::Limits;
+
+pub use self::environment::EnvironmentError;
 
 /// How an engine is to run. Start from [`Config::new`] and set the fields that should differ;
 /// [`Store::start`](crate::Store::start) checks them all.

@@ -49,7 +49,7 @@ mod store;
 mod thread;
 mod waiting;
 
-pub use config::{Config, ConfigError, Memory};
+pub use config::{Config, ConfigError, EnvironmentError, Memory};
 pub use delivery::BlockedMs;
 pub use error::{CloseError, FlushError, Lost, Reason, Refused, StartError, Unsettled};
 pub use ledgerline_codec::{
