@@ -202,7 +202,10 @@ impl PublishedTotals {
         // also sees the odd version.
         fence(Ordering::Release);
         for (word, value) in self.words.iter().zip(totals.words()) {
-            word.store(value, Ordering::Relaxed);
+            // Most words stay as they are; a store less is a case less for a model to look at.
+            if word.load(Ordering::Relaxed) != value {
+                word.store(value, Ordering::Relaxed);
+            }
         }
         // Release: pairs with the Acquire load in `read`; publishes the words.
         self.version.store(version + 2, Ordering::Release);

@@ -4,6 +4,8 @@
 
 mod ledger;
 mod loan;
+#[cfg(all(test, not(ledgerline_loom)))]
+mod tests;
 mod verify;
 
 use std::fmt;
@@ -78,6 +80,9 @@ impl Driver {
             let state = self.shared.blocks()[block.id as usize].load_state(Ordering::Relaxed);
             debug_assert_eq!(state.generation(), block.generation, "recycled before it was popped");
             self.meet(lane, block);
+            if self.lives[block.id as usize].final_count.is_some() {
+                continue; // It was abandoned before its sealer pushed it.
+            }
             self.seal_known(block.id, state);
             self.take_whole(block.id, sink);
         }
@@ -89,11 +94,14 @@ impl Driver {
         let mut waiting = Waiting::default();
         for lane in 0..self.ledgers.len() {
             let Some((word, state)) = self.open_block(lane) else { continue };
-            if state.is_sealed() || state.count() == 0 {
-                continue; // A sealed one is in `ready`, or its producer is about to put it there.
+            if state.count() == 0 {
+                continue;
             }
             self.meet(lane as u32, word);
-            if state.count() == self.lives[word.id as usize].taken {
+            // A sealed block that hasn't come through `ready` is taken here as well: its sealer may
+            // have been stopped on the way. One that has is `take_sealed`'s alone.
+            let life = &self.lives[word.id as usize];
+            if life.final_count.is_some() || state.count() == life.taken {
                 continue;
             }
             match self.oldest_untaken_ms(word.id) {
@@ -230,6 +238,7 @@ impl Driver {
                 }
             }
         }
+        self.held.clear();
         self.totals.add(outcome, abandoned);
         self.publish();
         abandoned
@@ -374,8 +383,7 @@ impl Driver {
         if life.final_count != Some(life.settled) {
             return;
         }
-        // Acquire: pairs with the Release in `Loan::drop`; the borrower's reads are over.
-        if self.shared.lent[id as usize].load(Ordering::Acquire) > 0 {
+        if self.is_lent(id) {
             self.lent_out.push(id);
             return;
         }
@@ -402,8 +410,10 @@ impl Driver {
         // Release: publishes the cleared index before the new generation (I7).
         let free = State::free(next_generation(life.generation));
         block.state.store(free.0, Ordering::Release);
-        self.shared.pool.push_block(id);
+        // Relaxed, and before the push: who pops the block, or finds it gone, sees it, so that a
+        // producer that starves after that says so again.
         self.shared.is_starving.store(false, Ordering::Relaxed);
+        self.shared.pool.push_block(id);
     }
 
     fn publish(&self) {

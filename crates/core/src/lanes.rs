@@ -12,7 +12,7 @@ use crate::{
     pool::{Pool, Ready},
     receipt::Receipt,
     sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Ordering, spin_loop},
-    word::{BlockWord, IndexWord, LaneWord, State},
+    word::{AGE_MS_MAX, BlockWord, IndexWord, LaneWord, State},
 };
 
 /// The largest record, in bytes. Three quarters of a block: a record never needs two.
@@ -52,10 +52,10 @@ pub(crate) struct Shared {
     pub(crate) out: CachePadded<PublishedTotals>,
     /// A producer found no block; the driver should look for one to reclaim.
     pub(crate) is_starving: CachePadded<AtomicBool>,
-    /// Loans out per block. Not in the block: they end with the process.
+    /// Loans out per block, see `loan.rs`. Not in the block: they end with the process.
     pub(crate) lent: Box<[CachePadded<AtomicU32>]>,
+    pub(crate) bell: Box<dyn Bell>,
     backing: Box<dyn Backing>,
-    bell: Box<dyn Bell>,
 }
 
 pub(crate) struct Lane {
@@ -94,8 +94,8 @@ impl Lanes {
             out: CachePadded::new(PublishedTotals::new()),
             is_starving: CachePadded::new(AtomicBool::new(false)),
             lent: blocks.iter().map(|_| CachePadded::new(AtomicU32::new(0))).collect(),
-            backing,
             bell,
+            backing,
         });
         (Self { shared: Arc::clone(&shared) }, Driver::new(shared))
     }
@@ -170,9 +170,9 @@ impl Lanes {
     }
 }
 
-#[cfg(all(test, ledgerline_loom))]
+#[cfg(test)]
 impl Lanes {
-    /// For a model that looks at the words themselves.
+    /// For a test that looks at the words themselves.
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -191,9 +191,12 @@ impl Shared {
                 LaneWord::Empty(seq) | LaneWord::Closed(seq) => return seq,
                 LaneWord::Block(word) => {
                     let block = &self.blocks()[word.id as usize];
+                    // Acquire, and before the state: pairs with the Release in `install`. Who sees
+                    // a later life's value also sees the later generation, and tries again.
+                    let base_seq = block.opening.base_seq.load(Ordering::Acquire);
                     let state = block.load_state(Ordering::Relaxed);
                     if state.generation() == word.generation {
-                        return block.base_seq() + u64::from(state.count());
+                        return base_seq + u64::from(state.count());
                     }
                     spin_loop(); // The lane word has moved on (I4).
                 }
@@ -224,24 +227,29 @@ impl Shared {
             match LaneWord::unpack(packed) {
                 LaneWord::Closed(_) => return Err(Refusal::Closed),
                 LaneWord::Empty(seq) => self.install(lane, packed, seq, now_ms)?,
-                LaneWord::Block(word) => match self.reserve(lane, word, record.len() as u32) {
-                    Reservation::Made(state) => {
-                        return Ok(self.fill(word, state, record, now_ms));
+                LaneWord::Block(word) => {
+                    match self.reserve(lane, word, record.len() as u32, now_ms) {
+                        Reservation::Made { before, age_ms } => {
+                            return Ok(self.fill(word, before, record, age_ms));
+                        }
+                        Reservation::Sealed(state) => {
+                            let block = &self.blocks()[word.id as usize];
+                            let seq = block.base_seq() + u64::from(state.count());
+                            self.install(lane, packed, seq, now_ms)?;
+                        }
+                        Reservation::MovedOn => spin_loop(),
                     }
-                    Reservation::Sealed(state) => {
-                        let block = &self.blocks()[word.id as usize];
-                        let seq = block.base_seq() + u64::from(state.count());
-                        self.install(lane, packed, seq, now_ms)?;
-                    }
-                    Reservation::MovedOn => spin_loop(),
-                },
+                }
             }
         }
     }
 
-    /// Reserves `bytes` in the block, or seals it when they don't fit.
-    fn reserve(&self, lane: usize, word: BlockWord, bytes: u32) -> Reservation {
+    /// Reserves `bytes` in the block, or seals it when they don't fit, or their age doesn't.
+    fn reserve(&self, lane: usize, word: BlockWord, bytes: u32, now_ms: u64) -> Reservation {
         let block = &self.blocks()[word.id as usize];
+        // Relaxed: the lane word's Acquire made it visible. If it is a later life's, the generation
+        // has changed and no swap below succeeds.
+        let age_ms = now_ms.saturating_sub(block.opening.opened_ms.load(Ordering::Relaxed));
         let mut state = block.load_state(Ordering::Relaxed);
         loop {
             if state.generation() != word.generation {
@@ -251,10 +259,13 @@ impl Shared {
                 return Reservation::Sealed(state);
             }
             let fits = state.count() < RECORDS_PER_BLOCK as u32
-                && state.used() + bytes <= BLOCK_BYTES as u32;
+                && state.used() + bytes <= BLOCK_BYTES as u32
+                && age_ms <= u64::from(AGE_MS_MAX);
             let wanted = if fits { state.reserved(bytes) } else { state.sealed() };
             match block.swap_state(state, wanted) {
-                Ok(()) if fits => return Reservation::Made(state),
+                Ok(()) if fits => {
+                    return Reservation::Made { before: state, age_ms: age_ms as u32 };
+                }
                 Ok(()) => {
                     self.pool.push_ready(Ready { lane: lane as u32, block: word });
                     self.bell.ring();
@@ -267,15 +278,12 @@ impl Shared {
 
     /// Writes and commits a record reserved on top of `before`.
     #[expect(unsafe_code, reason = "writes the bytes that were just reserved")]
-    fn fill(&self, word: BlockWord, before: State, record: &[u8], now_ms: u64) -> Receipt {
+    fn fill(&self, word: BlockWord, before: State, record: &[u8], age_ms: u32) -> Receipt {
         let block = &self.blocks()[word.id as usize];
         let (index, offset) = (before.count(), before.used());
         // SAFETY: `reserve` on this thread moved the state from `before` to `before` and this
         // record, in this generation (I1); nothing has been committed for it.
         unsafe { block.write(offset, record) };
-        // Relaxed: the lane word's Acquire made it visible; read-only since the installation.
-        let opened_ms = block.opening.opened_ms.load(Ordering::Relaxed);
-        let age_ms = now_ms.saturating_sub(opened_ms).min(u64::from(u32::MAX)) as u32;
         block.commit(index, IndexWord { offset, length: record.len() as u32, age_ms });
         if before.is_watched() {
             self.bell.ring();
@@ -297,7 +305,9 @@ impl Shared {
         };
         let block = &self.blocks()[id as usize];
         let generation = block.load_state(Ordering::Relaxed).generation();
-        block.opening.base_seq.store(seq, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `next_seq`; publishes the generation that the driver
+        // gave to the block before it came into the pool.
+        block.opening.base_seq.store(seq, Ordering::Release);
         block.opening.opened_ms.store(now_ms, Ordering::Relaxed);
         block.opening.lane.store(lane as u32, Ordering::Relaxed);
         // Release: pairs with the Acquire in `Driver::verify`, which looks at every block, also at
@@ -328,8 +338,8 @@ impl Shared {
 }
 
 enum Reservation {
-    /// The state that the reservation was made on.
-    Made(State),
+    /// The state that the reservation was made on, and the record's age in its block.
+    Made { before: State, age_ms: u32 },
     /// The final state.
     Sealed(State),
     /// The block has another generation: the lane word names another block by now.

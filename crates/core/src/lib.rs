@@ -25,9 +25,12 @@
 //!   record settled, so no writer can be inside it.
 //! - **I7** index words are zero before the generation is bumped.
 //! - **I8** sealing happens only when a record doesn't fit, at close, and to reclaim an idle block.
+//!   Bytes, index and the age that an index word can hold are what a record must fit.
 //! - **I9** no path of [`Lanes::record`] waits for another thread: a failed compare-and-swap means
-//!   that another made progress.
-//! - **I10** while the driver is parked, every record whose producer has returned is taken.
+//!   that another made progress. One exception, once per block and a few instructions long: a
+//!   thread stopped inside a queue's push or pop holds up the next one at the same slot.
+//! - **I10** while the driver is parked, every record is taken, or a producer that is still inside
+//!   [`Lanes::record`] will ring the bell once it goes on.
 //! - **I11** a record is accepted if and only if it is reserved in a block whose final count covers
 //!   it.
 //! - **I12** a generation wraps after 2^23 recycles of one block. A producer stopped for that long

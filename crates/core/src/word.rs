@@ -1,7 +1,7 @@
 //! The packed words of the protocol, bit by bit. Pure arithmetic.
 //!
 //! Limits that follow: 2^23 generations, 2^26 blocks, 32,767 records and 16 MiB a block, offsets
-//! up to 4 MiB, records up to 1 MiB, ages up to 35 minutes (saturating).
+//! up to 4 MiB, records up to 1 MiB, ages up to 35 minutes.
 
 /// What a lane's word says. The top two bits are the tag; zero is `Empty(0)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,16 +116,17 @@ pub(crate) fn next_generation(generation: u32) -> u32 {
 pub(crate) struct IndexWord {
     pub(crate) offset: u32,
     pub(crate) length: u32,
-    /// Milliseconds between the block's opening and the record, saturating.
+    /// Milliseconds between the block's opening and the record.
     pub(crate) age_ms: u32,
 }
 
 impl IndexWord {
     pub(crate) fn pack(self) -> u64 {
-        debug_assert!(self.offset < 1 << 22 && self.length < 1 << 20);
+        debug_assert!(self.offset < 1 << 22 && self.length <= LENGTH_MASK);
+        debug_assert!(self.age_ms <= AGE_MS_MAX);
         u64::from(self.offset) << 42
             | u64::from(self.length) << 22
-            | u64::from(self.age_ms.min(AGE_MS_MAX)) << 1
+            | u64::from(self.age_ms) << 1
             | COMMITTED
     }
 
@@ -138,6 +139,8 @@ impl IndexWord {
     }
 }
 
+/// Ages that an index word can hold: 35 minutes. A block older than that takes no more records.
+pub(crate) const AGE_MS_MAX: u32 = (1 << 21) - 1;
 const TAG_MASK: u64 = 0b11 << 62;
 const TAG_BLOCK: u64 = 0b01 << 62;
 const TAG_CLOSED: u64 = 0b10 << 62;
@@ -148,7 +151,6 @@ const SEALED: u64 = 1 << 39;
 const COUNT_MASK: u32 = (1 << 15) - 1;
 const USED_MASK: u32 = (1 << 24) - 1;
 const LENGTH_MASK: u32 = (1 << 20) - 1;
-const AGE_MS_MAX: u32 = (1 << 21) - 1;
 const COMMITTED: u64 = 1;
 
 #[cfg(all(test, not(ledgerline_loom)))]

@@ -1,261 +1,22 @@
-//! Lanes and driver from outside: real threads, few blocks, outcomes in any order.
+//! Lanes and driver from outside, step by step on one thread.
 
 mod engine;
 
 use std::{
-    collections::HashMap,
     sync::{
-        Barrier,
-        atomic::{AtomicBool, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
         mpsc,
     },
     thread,
 };
 
-use engine::{Engine, Noise, RECORD_BYTES_MIN, fill_lane, take_all};
-use ledgerline_core::{Lanes, Loan, Outcome, RECORD_BYTES_MAX, Record, Refusal};
+use engine::{Engine, take_all};
+use ledgerline_core::{Anonymous, Bell, Lanes, Loan, Outcome, RECORD_BYTES_MAX, Refusal};
 
-const PRODUCERS: u32 = 4;
-const LANES: usize = 3;
-
-/// What a producer did: how many of its records were accepted, how often it was told `Full`.
-struct Produced {
-    accepted: u32,
-    full: u64,
-}
-
-/// Records numbers 0.. as `producer` until `count` are accepted, or the engine is closed.
-fn produce(lanes: &Lanes, noise: &Noise, producer: u32, count: u32, seed: u64) -> Produced {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut produced = Produced { accepted: 0, full: 0 };
-    while produced.accepted < count {
-        let record = noise.record(producer, produced.accepted, random_len(&mut random));
-        match lanes.record(producer as usize % lanes.len(), &record, 0) {
-            Ok(_) => produced.accepted += 1,
-            Err(Refusal::Full) => {
-                produced.full += 1;
-                thread::yield_now();
-            }
-            Err(Refusal::Closed) => break,
-        }
-    }
-    produced
-}
-
-/// Mostly short, sometimes as long as they may be.
-fn random_len(random: &mut fastrand::Rng) -> usize {
-    match random.u32(0..100) {
-        0 => RECORD_BYTES_MAX,
-        1..10 => random.usize(RECORD_BYTES_MIN..RECORD_BYTES_MAX),
-        _ => random.usize(RECORD_BYTES_MIN..2_000),
-    }
-}
-
-/// Notes what arrives, and that it arrives once, in order and whole.
-#[derive(Default)]
-struct Arrivals {
-    /// How often each (producer, number) arrived.
-    seen: HashMap<(u32, u32), u32>,
-    /// Per block, the index that is taken next in its present life.
-    next_index: HashMap<u32, u32>,
-}
-
-impl Arrivals {
-    fn note_taken(&mut self, record: Record) {
-        let next = self.next_index.entry(record.block).or_default();
-        assert!(record.index == *next || record.index == 0, "{record:?} after index {next}");
-        *next = record.index + 1;
-    }
-
-    fn note_whole(&mut self, noise: &Noise, bytes: &[u8]) {
-        *self.seen.entry(noise.identify(bytes)).or_default() += 1;
-    }
-
-    fn assert_exactly(&self, produced: &[Produced]) {
-        let accepted: u32 = produced.iter().map(|produced| produced.accepted).sum();
-        assert_eq!(self.seen.len(), accepted as usize);
-        for (producer, produced) in produced.iter().enumerate() {
-            for number in 0..produced.accepted {
-                assert_eq!(self.seen.get(&(producer as u32, number)), Some(&1), "{producer} {number}");
-            }
-        }
-    }
-}
-
-/// Neighbouring records that were taken and not yet settled.
-struct InFlight {
-    block: u32,
-    first: u32,
-    count: u32,
-    /// Which of [`OUTCOMES`] it will have.
-    outcome: usize,
-}
-
-/// Cuts what was taken into runs of neighbours, checks their bytes, and hands some of the loans to
-/// `borrower`.
-fn send(
-    engine: &mut Engine,
-    noise: &Noise,
-    records: &[Record],
-    arrivals: &mut Arrivals,
-    borrower: &mpsc::Sender<(Loan, Vec<u8>)>,
-    random: &mut fastrand::Rng,
-) -> Vec<InFlight> {
-    let mut runs = Vec::new();
-    let mut rest = records;
-    while let Some(head) = rest.first() {
-        let len_max = random.usize(1..20);
-        let is_next = |(k, record): (usize, &Record)| {
-            record.block == head.block && record.index == head.index + k as u32
-        };
-        let len = rest.iter().enumerate().take(len_max).take_while(|pair| is_next(*pair)).count();
-        let loan = engine.driver.lend(head.block, head.index, len as u32);
-        let mut bytes = loan.as_ref();
-        for record in &rest[..len] {
-            arrivals.note_taken(*record);
-            let (one, others) = bytes.split_at(record.bytes as usize);
-            arrivals.note_whole(noise, one);
-            bytes = others;
-        }
-        assert!(bytes.is_empty(), "a loan spans its records and nothing else");
-        if random.u32(0..4) == 0 {
-            let copy = loan.as_ref().to_vec();
-            borrower.send((loan, copy)).unwrap();
-        }
-        let outcome = random.usize(..OUTCOMES.len());
-        runs.push(InFlight { block: head.block, first: head.index, count: len as u32, outcome });
-        rest = &rest[len..];
-    }
-    runs
-}
-
-/// Holds loans for a while, then looks whether their bytes are still the same.
-fn borrow(loans: &mpsc::Receiver<(Loan, Vec<u8>)>, seed: u64) {
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut held: Vec<(Loan, Vec<u8>)> = Vec::new();
-    for lent in loans {
-        held.push(lent);
-        while held.len() > random.usize(0..8) {
-            let (loan, copy) = held.swap_remove(random.usize(..held.len()));
-            assert!(loan.as_ref() == copy, "changed while on loan");
-        }
-    }
-}
-
-#[test]
-fn every_accepted_record_arrives_once_and_whole_and_the_accounts_agree() {
-    let seed = engine::seed();
-    let noise = Noise::new(seed);
-    let mut engine = Engine::new(6, LANES);
-    let lanes = engine.lanes.clone();
-    let (is_over, count) = (AtomicBool::new(false), 3_000);
-    let mut arrivals = Arrivals::default();
-    let mut settled = [0; OUTCOMES.len()];
-    let produced = thread::scope(|scope| {
-        let producers: Vec<_> = (0..PRODUCERS)
-            .map(|producer| {
-                let (lanes, noise) = (lanes.clone(), &noise);
-                let seed = seed.wrapping_add(u64::from(producer));
-                scope.spawn(move || produce(&lanes, noise, producer, count, seed))
-            })
-            .collect();
-        let reader = scope.spawn(|| {
-            let mut last = lanes.accounts();
-            while !is_over.load(Ordering::Relaxed) {
-                let accounts = lanes.accounts();
-                assert!(accounts.is_balanced(), "{accounts:?}");
-                assert!(accounts.accepted >= last.accepted, "{accounts:?} after {last:?}");
-                assert!(accounts.delivered >= last.delivered, "{accounts:?} after {last:?}");
-                last = accounts;
-                thread::yield_now();
-            }
-        });
-        let (lend, loans) = mpsc::channel();
-        let borrower = scope.spawn(move || borrow(&loans, seed));
-        let mut random = fastrand::Rng::with_seed(!seed);
-        let mut in_flight: Vec<InFlight> = Vec::new();
-        let total = usize::try_from(PRODUCERS * count).unwrap();
-        while arrivals.seen.len() < total || !in_flight.is_empty() {
-            let records = take_all(&mut engine.driver);
-            let runs = send(&mut engine, &noise, &records, &mut arrivals, &lend, &mut random);
-            in_flight.extend(runs);
-            engine.driver.verify().unwrap();
-            let keep = if records.is_empty() { 0 } else { random.usize(0..200) };
-            while in_flight.len() > keep {
-                let run = in_flight.swap_remove(random.usize(..in_flight.len()));
-                engine.driver.settle(run.block, run.first, run.count, OUTCOMES[run.outcome]);
-                settled[run.outcome] += u64::from(run.count);
-            }
-            engine.driver.tend_pool();
-            engine.driver.verify().unwrap();
-            if arrivals.seen.len() < total && engine.driver.park() {
-                engine.token.wait();
-            }
-        }
-        is_over.store(true, Ordering::Relaxed);
-        reader.join().unwrap();
-        drop(lend);
-        borrower.join().unwrap();
-        producers.into_iter().map(|producer| producer.join().unwrap()).collect::<Vec<_>>()
-    });
-    arrivals.assert_exactly(&produced);
-    let accounts = engine.driver.accounts();
-    assert_eq!(accounts, lanes.accounts());
-    let [delivered, queued_by_server, dead_lettered, evicted] = settled;
-    assert_eq!(accounts.accepted, u64::from(PRODUCERS * count));
-    assert_eq!(accounts.delivered, delivered + queued_by_server);
-    assert_eq!(accounts.queued_by_server, queued_by_server);
-    assert_eq!(accounts.dead_lettered, dead_lettered);
-    assert_eq!(accounts.dropped.evicted, evicted);
-    assert_eq!(accounts.pending, 0);
-    assert_eq!(accounts.refused.full, produced.iter().map(|produced| produced.full).sum::<u64>());
-    assert_eq!(accounts.refused.total(), accounts.refused.full);
-}
-
-#[test]
-fn close_decides_for_every_record_that_races_it() {
-    let seed = engine::seed();
-    let noise = Noise::new(seed);
-    let mut random = fastrand::Rng::with_seed(seed);
-    for round in 0..20 {
-        let mut engine = Engine::new(8, 2);
-        let lanes = engine.lanes.clone();
-        let start = Barrier::new(PRODUCERS as usize + 1);
-        let mut arrivals = Arrivals::default();
-        let (produced, accepted_at_close) = thread::scope(|scope| {
-            let producers: Vec<_> = (0..PRODUCERS)
-                .map(|producer| {
-                    let (lanes, noise, start) = (lanes.clone(), &noise, &start);
-                    let seed = seed.wrapping_add(u64::from(round * PRODUCERS + producer));
-                    scope.spawn(move || {
-                        start.wait();
-                        produce(&lanes, noise, producer, u32::MAX, seed)
-                    })
-                })
-                .collect();
-            start.wait();
-            for _ in 0..random.u32(0..3_000) {
-                std::hint::spin_loop();
-            }
-            engine.driver.close();
-            let accepted_at_close = engine.driver.accounts().accepted;
-            let produced =
-                producers.into_iter().map(|producer| producer.join().unwrap()).collect::<Vec<_>>();
-            (produced, accepted_at_close)
-        });
-        for record in take_all(&mut engine.driver) {
-            arrivals.note_taken(record);
-            let loan = engine.driver.lend(record.block, record.index, 1);
-            arrivals.note_whole(&noise, loan.as_ref());
-            drop(loan);
-            engine.driver.settle(record.block, record.index, 1, Outcome::Delivered);
-        }
-        arrivals.assert_exactly(&produced);
-        let accounts = lanes.accounts();
-        assert_eq!(accounts.accepted, accepted_at_close);
-        assert_eq!((accounts.pending, accounts.refused.closed), (0, u64::from(PRODUCERS)));
-        engine.driver.verify().unwrap();
-    }
+/// Records in the lane until it is refused; returns how many were accepted.
+fn fill_lane(lanes: &Lanes, lane: usize) -> u64 {
+    (0..).take_while(|_| lanes.record(lane, &[7; 5_000], 0).is_ok()).count() as u64
 }
 
 #[test]
@@ -315,7 +76,7 @@ fn a_block_on_loan_is_not_used_again_and_the_end_of_the_loan_wakes_the_driver() 
     engine.driver.tend_pool();
     assert_eq!(lanes.record(0, &[9; 9], 0), Err(Refusal::Full), "its bytes are still being sent");
     assert!(engine.driver.is_starving() && engine.driver.park());
-    engine.token.clear();
+    engine.token.wait();
     let (send, receive) = mpsc::channel::<Loan>();
     let borrower = thread::spawn(move || drop(receive.recv().unwrap()));
     send.send(loan).unwrap();
@@ -332,9 +93,14 @@ fn a_starving_lane_gets_the_block_of_an_idle_one() {
     lanes.record(1, &[1; 10], 0).unwrap();
     assert_eq!(lanes.record(0, &[2; 10], 0), Err(Refusal::Full));
     engine.driver.tend_pool();
-    assert_eq!(lanes.record(0, &[2; 10], 0), Err(Refusal::Full), "the other one is not idle");
-    let record = take_all(&mut engine.driver)[0];
-    engine.driver.settle(record.block, record.index, 1, Outcome::Delivered);
+    for index in 0..2 {
+        let record = take_all(&mut engine.driver)[0];
+        engine.driver.tend_pool();
+        if index == 0 {
+            lanes.record(1, &[1; 10], 0).expect("a lane with a record pending isn't idle");
+        }
+        engine.driver.settle(record.block, index, 1, Outcome::Delivered);
+    }
     engine.driver.tend_pool();
     assert!(!engine.driver.is_starving());
     lanes.record(0, &[2; 10], 0).unwrap();
@@ -367,7 +133,7 @@ fn only_what_is_old_enough_is_taken_from_an_open_block() {
     let waiting = engine.driver.take_open(100, &mut |record| taken.push(record));
     assert_eq!((taken.len(), waiting.oldest_ms), (2, None), "what follows goes with the oldest");
     assert!(engine.driver.park());
-    engine.token.clear();
+    engine.token.wait();
     engine.lanes.record(0, &[3; 10], 140).unwrap();
     engine.token.wait();
 }
@@ -392,5 +158,33 @@ fn abandoning_after_close_settles_the_rest_and_leaves_nothing_to_take() {
     driver.verify().unwrap();
 }
 
-const OUTCOMES: [Outcome; 4] =
-    [Outcome::Delivered, Outcome::QueuedByServer, Outcome::DeadLettered, Outcome::Evicted];
+#[test]
+fn a_full_block_rings_even_if_another_producer_starves_already() {
+    let mut engine = Engine::new(1, 2);
+    engine.lanes.record(0, &[1; 10], 0).unwrap();
+    engine.token.wait();
+    assert_eq!(engine.lanes.record(1, &[2; 10], 0), Err(Refusal::Full));
+    engine.token.wait();
+    let accepted = 1 + fill_lane(&engine.lanes, 0);
+    engine.token.wait();
+    assert_eq!(take_all(&mut engine.driver).len() as u64, accepted);
+}
+
+#[test]
+fn a_driver_that_is_awake_is_not_rung_for_each_record() {
+    let rings = Arc::new(AtomicU64::new(0));
+    let bell = Box::new(Counter(Arc::clone(&rings)));
+    let (lanes, _driver) = Lanes::new(Box::new(Anonymous::new(2)), 1, bell);
+    for _ in 0..100 {
+        lanes.record(0, &[1; 10], 0).unwrap();
+    }
+    assert_eq!(rings.load(Ordering::Relaxed), 1, "the block's first record");
+}
+
+struct Counter(Arc<AtomicU64>);
+
+impl Bell for Counter {
+    fn ring(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}

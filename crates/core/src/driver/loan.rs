@@ -1,4 +1,7 @@
 //! Lending committed bytes, straight from the block, to whoever sends them.
+//!
+//! One word per block counts its loans, and says whether the driver waits for the last one to end.
+//! Both meet on that word, so a driver that went to sleep over a block on loan is always woken.
 #![expect(unsafe_code, reason = "reads committed bytes in place")]
 
 use std::fmt;
@@ -39,6 +42,18 @@ impl Driver {
         let length = to.offset + to.length - from.offset;
         Loan { shared: Arc::clone(&self.shared), block, offset: from.offset, length }
     }
+
+    /// Whether bytes of the block are on loan; if so, the end of the last loan rings the bell.
+    pub(super) fn is_lent(&self, block: u32) -> bool {
+        let lent = &self.shared.lent[block as usize];
+        // Acquire: pairs with the Release in `Loan::drop`; the borrowers' reads are over.
+        if lent.fetch_or(AWAITED, Ordering::Acquire) & !AWAITED > 0 {
+            return true;
+        }
+        // Relaxed: only the driver makes loans, so nobody else touches the word now.
+        lent.store(0, Ordering::Relaxed);
+        false
+    }
 }
 
 impl Loan {
@@ -67,8 +82,11 @@ impl Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        // Release: pairs with the Acquire in `recycle_if_done`; the reads come before it.
-        self.shared.lent[self.block as usize].fetch_sub(1, Ordering::Release);
+        // Release: pairs with the Acquire in `is_lent`; the reads come before it.
+        let before = self.shared.lent[self.block as usize].fetch_sub(1, Ordering::Release);
+        if before == AWAITED | 1 {
+            self.shared.bell.ring();
+        }
     }
 }
 
@@ -81,3 +99,6 @@ impl fmt::Debug for Loan {
             .finish_non_exhaustive()
     }
 }
+
+/// In a block's count of loans: the driver has nothing left to do for the block but recycle it.
+const AWAITED: u32 = 1 << 31;

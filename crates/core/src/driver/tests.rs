@@ -1,0 +1,139 @@
+//! A producer that is stopped in the middle of `record`, played by hand on its words.
+
+use crate::{
+    Anonymous, Bell, Driver, Lanes, Outcome, Record,
+    pool::Ready,
+    sync::Ordering,
+    word::{BlockWord, IndexWord, LaneWord},
+};
+
+struct Deaf;
+
+impl Bell for Deaf {
+    fn ring(&self) {}
+}
+
+/// What a producer does step by step.
+struct Stopped {
+    lanes: Lanes,
+    word: BlockWord,
+}
+
+impl Stopped {
+    /// On its way through the lane's open block.
+    fn new(lanes: &Lanes) -> Self {
+        let word = lanes.shared().lanes[0].word.load(Ordering::Acquire);
+        let LaneWord::Block(word) = LaneWord::unpack(word) else { panic!("the lane has no block") };
+        Self { lanes: lanes.clone(), word }
+    }
+
+    fn seal(&self) {
+        let block = &self.lanes.shared().blocks()[self.word.id as usize];
+        let state = block.load_state(Ordering::Relaxed);
+        assert!(block.swap_state(state, state.sealed()).is_ok());
+    }
+
+    fn push(&self) {
+        self.lanes.shared().pool.push_ready(Ready { lane: 0, block: self.word });
+    }
+
+    /// Reserves ten bytes; what commits them is given back.
+    fn reserve(&self) -> impl FnOnce() {
+        let block = &self.lanes.shared().blocks()[self.word.id as usize];
+        let state = block.load_state(Ordering::Relaxed);
+        assert!(block.swap_state(state, state.reserved(10)).is_ok());
+        let word = IndexWord { offset: state.used(), length: 10, age_ms: 0 };
+        move || block.commit(state.count(), word)
+    }
+}
+
+fn engine() -> (Lanes, Driver) {
+    Lanes::new(Box::new(Anonymous::new(3)), 1, Box::new(Deaf))
+}
+
+fn taken(take: impl FnOnce(&mut dyn FnMut(Record))) -> Vec<u32> {
+    let mut indices = Vec::new();
+    take(&mut |record| indices.push(record.index));
+    indices
+}
+
+#[test]
+fn a_sealer_that_is_stopped_before_it_pushes_holds_up_nothing() {
+    let (lanes, mut driver) = engine();
+    lanes.record(0, &[1; 10], 0).unwrap();
+    let targets = lanes.seq_targets();
+    let sealer = Stopped::new(&lanes);
+    sealer.seal();
+    let id = sealer.word.id;
+    assert_eq!(taken(|sink| _ = driver.take_open(0, &mut |record| sink(record))), [0]);
+    driver.settle(id, 0, 1, Outcome::Delivered);
+    assert!(driver.has_reached(&targets));
+    driver.verify().unwrap();
+
+    lanes.record(0, &[2; 10], 0).unwrap();
+    assert_ne!(Stopped::new(&lanes).word.id, id, "another producer installed the next block");
+    driver.verify().unwrap();
+    assert_eq!(driver.shared.pool.blocks_free(), 1);
+    sealer.push();
+    assert!(taken(|sink| driver.take_sealed(&mut |record| sink(record))).is_empty());
+    assert_eq!(driver.shared.pool.blocks_free(), 2, "recycled once it came through");
+    driver.verify().unwrap();
+}
+
+#[test]
+fn a_block_met_before_the_one_in_front_of_it_doesnt_move_the_watermark() {
+    let (lanes, mut driver) = engine();
+    lanes.record(0, &[1; 10], 0).unwrap();
+    let sealer = Stopped::new(&lanes);
+    sealer.seal();
+    lanes.record(0, &[2; 10], 0).unwrap();
+    let (targets, second) = (lanes.seq_targets(), Stopped::new(&lanes).word.id);
+    assert_eq!(taken(|sink| _ = driver.take_open(0, &mut |record| sink(record))), [0]);
+    driver.settle(second, 0, 1, Outcome::Delivered);
+    driver.verify().unwrap();
+    assert!(!driver.has_reached(&targets), "the first record is unsettled");
+    sealer.push();
+    assert_eq!(taken(|sink| driver.take_sealed(&mut |record| sink(record))), [0]);
+    driver.settle(sealer.word.id, 0, 1, Outcome::Delivered);
+    assert!(driver.has_reached(&targets));
+    driver.verify().unwrap();
+}
+
+#[test]
+fn a_record_in_the_making_hides_what_is_behind_it_until_it_is_committed() {
+    let (lanes, mut driver) = engine();
+    lanes.record(0, &[1; 10], 0).unwrap();
+    let producer = Stopped::new(&lanes);
+    let commit = producer.reserve();
+    lanes.record(0, &[3; 10], 0).unwrap();
+    let mut waiting = None;
+    let first = taken(|sink| waiting = Some(driver.take_open(0, &mut |record| sink(record))));
+    assert_eq!((first, waiting.unwrap().has_hole), (vec![0], true));
+    producer.seal();
+    producer.push();
+    assert!(taken(|sink| driver.take_sealed(&mut |record| sink(record))).is_empty());
+    assert!(driver.has_hole() && !driver.park());
+    commit();
+    assert!(taken(|sink| _ = driver.take_open(0, &mut |record| sink(record))).is_empty());
+    assert_eq!(taken(|sink| driver.take_sealed(&mut |record| sink(record))), [1, 2]);
+    driver.settle(producer.word.id, 0, 3, Outcome::Delivered);
+    assert!(!driver.has_hole() && driver.park());
+    driver.verify().unwrap();
+}
+
+#[test]
+fn a_block_abandoned_with_a_writer_inside_is_not_used_again() {
+    let (lanes, mut driver) = engine();
+    lanes.record(0, &[1; 10], 0).unwrap();
+    let producer = Stopped::new(&lanes);
+    let commit = producer.reserve();
+    driver.close();
+    assert_eq!(driver.abandon(Outcome::Closed), 2);
+    driver.take_sealed(&mut |record| panic!("{record:?} was abandoned"));
+    driver.tend_pool();
+    assert_eq!(driver.shared.pool.blocks_free(), 2, "the third keeps its generation");
+    commit();
+    driver.take_sealed(&mut |record| panic!("{record:?} was abandoned"));
+    assert_eq!((driver.has_hole(), driver.accounts().pending), (false, 0));
+    driver.verify().unwrap();
+}
