@@ -1,8 +1,8 @@
 //! The lane and block protocol against every interleaving of small cases.
 //!
 //! Blocks hold two records of two bytes, queues are mutexed black boxes, preemptions are bounded
-//! by `LOOM_MAX_PREEMPTIONS`. A bounded model is not a proof; it is the only net under the orderings
-//! on machines that this code isn't run on.
+//! by `LOOM_MAX_PREEMPTIONS`. A bounded model is not a proof; it is the only net under the
+//! orderings on machines that this code isn't run on.
 //!
 //! Mutants tried by hand. Each makes the named model fail:
 //! - commit store Relaxed, or its load: `records_arrive_whole_once_and_in_sequence`

@@ -261,7 +261,8 @@ mod tests {
                     Step::AdvanceToNext => {
                         let next = wheel.next_ms();
                         let earliest = set.iter().map(|timer| timer.1).min();
-                        prop_assert!(next <= earliest || earliest.is_none(), "{next:?} {earliest:?}");
+                        let is_in_time = next <= earliest || earliest.is_none();
+                        prop_assert!(is_in_time, "{next:?} {earliest:?}");
                         prop_assert_eq!(next.is_none(), earliest.is_none());
                         next.unwrap_or(now).max(now)
                     }

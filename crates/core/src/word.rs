@@ -161,7 +161,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn words_keep_every_part(id in 0u32..1 << 26, generation in 0u32..1 << 23, seq in 0u64..1 << 62) {
+        fn words_keep_every_part(
+            id in 0u32..1 << 26, generation in 0u32..1 << 23, seq in 0u64..1 << 62,
+        ) {
             for word in [
                 LaneWord::Empty(seq),
                 LaneWord::Closed(seq),

@@ -31,7 +31,7 @@ impl Config {
     /// | variable | field | form |
     /// |---|---|---|
     /// | `LEDGERLINE_URL` | `url` | required |
-    /// | `LEDGERLINE_SERVICE` | the defaults are those of [`recommended`](Self::recommended) | name |
+    /// | `LEDGERLINE_SERVICE` | defaults as in [`recommended`](Self::recommended) | name |
     /// | `LEDGERLINE_PRODUCER` | `producer` | text |
     /// | `LEDGERLINE_BUFFER_EVENTS` | `buffer_events` | number |
     /// | `LEDGERLINE_BUFFER_BYTES` | `buffer_bytes` | bytes: `67108864`, `64MiB` |
