@@ -58,7 +58,7 @@ fn taken(take: impl FnOnce(&mut dyn FnMut(Record))) -> Vec<u32> {
 }
 
 #[test]
-fn a_sealer_that_is_stopped_before_it_pushes_holds_up_nothing() {
+fn a_sealed_block_is_taken_although_its_sealer_was_stopped_before_the_push() {
     let (lanes, mut driver) = engine();
     lanes.record(0, &[1; 10], 0).unwrap();
     let targets = lanes.seq_targets();
