@@ -36,11 +36,12 @@ pub struct Config {
     /// `buffer_bytes`, where that is not set. Default 10,000.
     pub buffer_events: u64,
     /// Bytes of encoded events that the engine holds at most, in blocks of 512 KiB, taken at
-    /// start. None (default): 64 MiB, or `buffer_events` KiB if that is more. At least one block
-    /// for each lane and one more, at most 16 GiB.
+    /// start. None (default): 64 MiB, or what `buffer_events` takes if that is more. At least one
+    /// block for each lane and one more, at most 16 GiB.
     pub buffer_bytes: Option<u64>,
-    /// Events in one request at most: 1 to 100,000. Default 1,000. The engine starts with 500 or
-    /// this, whichever is less, because servers refuse what is above their own limit.
+    /// Events in one request at most: 1 to 20,000. Default 1,000. The engine starts with 500 or
+    /// this, whichever is less, because servers refuse what is above their own limit; after a
+    /// minute it tries this, and again a minute after each refusal.
     pub batch_events_max: usize,
     /// Bytes in one request's body at most, 400,000 to 64 MiB. Default 4 MiB.
     pub batch_bytes_max: u64,
@@ -178,7 +179,7 @@ impl Config {
         in_range("buffer_events", self.buffer_events, 1, 1 << 24)?;
         let buffer_min = (self.lanes as u64 + 1) * BLOCK_BYTES as u64;
         in_range("buffer_bytes", self.buffer_bytes(), buffer_min, 16 << 30)?;
-        in_range("batch_events_max", self.batch_events_max as u64, 1, 100_000)?;
+        in_range("batch_events_max", self.batch_events_max as u64, 1, 20_000)?;
         in_range("batch_bytes_max", self.batch_bytes_max, BATCH_BYTES_LEAST, 64 * MIB)?;
         in_range("connections_max", self.connections_max as u64, 1, 64)?;
         in_range("pipeline_depth_max", self.pipeline_depth_max as u64, 1, 16)?;
@@ -213,7 +214,11 @@ impl Config {
     }
 
     pub(crate) fn buffer_bytes(&self) -> u64 {
-        self.buffer_bytes.unwrap_or_else(|| BUFFER_BYTES_DEFAULT.max(self.buffer_events * 1_024))
+        self.buffer_bytes.unwrap_or_else(|| {
+            // A lane's open block may be nearly empty, and the end of each other block is unused.
+            let blocks = self.buffer_events.div_ceil(EVENTS_PER_BLOCK) + self.lanes as u64;
+            BUFFER_BYTES_DEFAULT.max(blocks * BLOCK_BYTES as u64)
+        })
     }
 
     pub(crate) fn block_count(&self) -> usize {
@@ -257,6 +262,8 @@ fn lasts(
 
 const MIB: u64 = 1 << 20;
 const BUFFER_BYTES_DEFAULT: u64 = 64 * MIB;
+/// Of 1 KiB, each with room for the end that is left when a larger one doesn't fit.
+const EVENTS_PER_BLOCK: u64 = BLOCK_BYTES as u64 / 1_024 - 1;
 /// A batch must be able to hold any single record.
 const BATCH_BYTES_LEAST: u64 = 400_000;
 const _: () = assert!(RECORD_BYTES_MAX < BATCH_BYTES_LEAST as usize);
@@ -284,7 +291,7 @@ mod tests {
     fn buffer_events_sizes_the_buffer_where_nothing_else_does() {
         let mut config = Config::new("http://localhost:8080");
         config.buffer_events = 100_000;
-        assert_eq!(config.buffer_bytes(), 100_000 * 1_024);
+        assert!((100_000 * 1_024..101 << 20).contains(&config.buffer_bytes()));
         config.buffer_bytes = Some(8 * MIB);
         assert_eq!(config.buffer_bytes(), 8 * MIB);
     }

@@ -12,6 +12,7 @@ mod answer;
 mod batch;
 mod gather;
 mod lateness;
+mod outage;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 
 use ledgerline_core::{Outcome, Record, Wheel};
-use ledgerline_transport::{Answer, Certainty, Failure};
+use ledgerline_transport::{self as transport, Answer, Certainty, Failure};
 
 pub use self::lateness::BlockedMs;
 pub(crate) use self::{
@@ -30,7 +31,8 @@ pub(crate) use self::{
 use self::{
     answer::{Verdict, judge},
     gather::Gather,
-    lateness::Blocked,
+    lateness::{Blocked, Cause},
+    outage::Outage,
     slots::Slots,
 };
 
@@ -47,6 +49,16 @@ pub(crate) struct Limits {
     pub(crate) connections_max: usize,
     /// Requests on the way on one connection, once the server has shown that it keeps our ids.
     pub(crate) pipeline_depth_max: usize,
+}
+
+impl Limits {
+    /// Full jitter: evenly from nothing to the exponential bound. Brooker, "Exponential backoff
+    /// and jitter", AWS Architecture Blog, 2015.
+    fn jitter_ms(&self, tries: u32, random: &mut fastrand::Rng) -> u64 {
+        let doublings = tries.saturating_sub(1).min(20);
+        let bound_ms = (self.retry_delay_min_ms << doublings).min(self.retry_delay_max_ms);
+        random.u64(1..=bound_ms.max(1))
+    }
 }
 
 /// Names a batch for as long as the engine lives.
@@ -99,7 +111,10 @@ pub(crate) struct Delivery {
     slots: Slots,
     /// What the server has been seen to take; at most `batch_events_max`.
     events_max_now: usize,
-    restore_events_max_ms: u64,
+    /// When to try `batch_events_max` again.
+    raise_events_max_ms: u64,
+    /// The largest batch that was stored since a whole one was too big.
+    events_stored_max: u32,
     /// The server's last checked answer listed our ids, in order.
     is_idempotent: bool,
     settlements: Vec<Settlement>,
@@ -107,6 +122,8 @@ pub(crate) struct Delivery {
     lateness: Lateness,
     counts: Counts,
     random: fastrand::Rng,
+    outage: Outage,
+    now_ms: u64,
 }
 
 impl Delivery {
@@ -119,13 +136,16 @@ impl Delivery {
             retries: Wheel::new(now_ms),
             slots: Slots::new(limits.connections_max),
             events_max_now: limits.batch_events_max.min(EVENTS_MAX_UNPROVEN),
-            restore_events_max_ms: 0,
+            raise_events_max_ms: now_ms + RAISE_EVENTS_MAX_MS,
+            events_stored_max: 0,
             is_idempotent: false,
             settlements: Vec::new(),
             blocked: Blocked::default(),
             lateness: Lateness::default(),
             counts: Counts::default(),
             random,
+            outage: Outage::default(),
+            now_ms,
             limits,
         }
     }
@@ -142,25 +162,34 @@ impl Delivery {
 
     /// Lets the time pass: retries come up, gathered records fall due.
     pub(crate) fn advance(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
         let Self { ready, retries, .. } = self;
         retries.advance(now_ms, &mut |batch| ready.push_back(batch));
         if self.gather.due_ms(self.limits.flush_interval_ms).is_some_and(|due| due <= now_ms) {
             self.gather.force();
         }
-        if now_ms >= self.restore_events_max_ms {
-            self.events_max_now = self.limits.batch_events_max.min(EVENTS_MAX_UNPROVEN);
+        if now_ms >= self.raise_events_max_ms {
+            self.events_max_now = self.limits.batch_events_max;
         }
     }
 
     /// When to call [`advance`](Self::advance) next, if nothing happens before.
     pub(crate) fn next_ms(&self) -> Option<u64> {
         let due_ms = self.gather.due_ms(self.limits.flush_interval_ms);
-        [self.retries.next_ms(), due_ms].into_iter().flatten().min()
+        // A probe that is due and can't be sent waits for something else to happen.
+        let probe_ms = self.outage.probe_ms();
+        let probe_ms = probe_ms.filter(|at_ms| *at_ms > self.now_ms && self.has_work());
+        [self.retries.next_ms(), due_ms, probe_ms].into_iter().flatten().min()
     }
 
     /// The next batch to put on a connection, if there is one and a connection may take it.
     pub(crate) fn next_send(&mut self, now_ms: u64) -> Option<Send> {
-        let has_work = !self.ready.is_empty() || self.is_cut_due();
+        let has_work = self.has_work();
+        let must_wait = |probe_ms| now_ms < probe_ms || self.slots.is_connecting();
+        if has_work && self.outage.probe_ms().is_some_and(must_wait) {
+            self.blocked.begin(now_ms, Cause::NoConnection);
+            return None;
+        }
         let depth = if self.is_idempotent { self.limits.pipeline_depth_max } else { 1 };
         let free = if has_work { self.slots.free(depth, now_ms) } else { None };
         if has_work && free.is_none() {
@@ -169,31 +198,54 @@ impl Delivery {
         }
         let connection = free?;
         let batch = self.ready.pop_front().unwrap_or_else(|| self.cut(now_ms));
-        if self.ready.is_empty() && !self.is_cut_due() {
+        let blocked_since_ms = self.blocked.since_ms();
+        if self.outage.probe_ms().is_none() && !self.has_work() {
             self.blocked.end(now_ms);
         }
         self.slots.occupy(connection, now_ms);
         let found = self.batches.get_mut(&batch).expect("a ready batch exists");
+        if !found.is_offered {
+            found.sent_ms = now_ms;
+            found.blocked_since_ms = found.blocked_since_ms.or(blocked_since_ms);
+        }
         found.attempts += 1;
+        found.is_begun = false;
         found.connection = Some(connection);
         self.counts.batches_sent += 1;
         self.counts.events_sent += u64::from(found.events);
-        if found.is_ambiguous && !self.is_idempotent && !found.is_counted_duplicated {
+        if !self.is_idempotent {
+            self.count_duplicated(batch);
+        }
+        Some(Send { connection, batch })
+    }
+
+    /// A batch of which an earlier try may have been stored was sent again, to a server that
+    /// doesn't know it by its ids.
+    fn count_duplicated(&mut self, batch: BatchId) {
+        let found = self.batches.get_mut(&batch).expect("a batch that was sent exists");
+        if found.is_ambiguous && !found.is_counted_duplicated {
             found.is_counted_duplicated = true;
             self.counts.possibly_duplicated += u64::from(found.events);
         }
-        Some(Send { connection, batch })
+    }
+
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty() || self.is_cut_due()
     }
 
     /// The first byte of the batch's request was written.
     pub(crate) fn first_byte(&mut self, batch: BatchId, at_ms: u64) {
         let Some(found) = self.batches.get_mut(&batch) else { return };
+        found.is_begun = true;
         if let Some(connection) = found.connection {
             self.slots.writes(connection);
         }
         if !found.is_offered {
             found.is_offered = true;
             self.lateness.offered(found, self.limits.flush_interval_ms, at_ms);
+        }
+        if self.outage.end() && !self.has_work() {
+            self.blocked.end(at_ms);
         }
     }
 
@@ -206,8 +258,11 @@ impl Delivery {
         now_ms: u64,
     ) {
         let Some(connection) = self.release(batch) else { return };
-        self.slots.answered(connection, now_ms);
+        self.slots.answered(connection, keeps_ids.is_some(), now_ms);
         self.is_idempotent = keeps_ids.unwrap_or(self.is_idempotent);
+        if keeps_ids == Some(false) {
+            self.count_duplicated(batch);
+        }
         match judge(answer) {
             Verdict::Stored => self.settle(batch, Outcome::Delivered, now_ms),
             Verdict::Queued => self.settle(batch, Outcome::QueuedByServer, now_ms),
@@ -228,10 +283,33 @@ impl Delivery {
     /// The request came to nothing.
     pub(crate) fn failed(&mut self, batch: BatchId, failure: &Failure, now_ms: u64) {
         let Some(connection) = self.release(batch) else { return };
-        self.slots.failed(connection);
+        // The server answered an earlier request, and closed the connection with that.
+        let is_follower = failure.cause == transport::Cause::EndedEarlier;
+        self.slots.failed(connection, is_follower);
         let found = self.batches.get_mut(&batch).expect("released above");
         found.is_ambiguous |= failure.certainty == Certainty::Ambiguous;
-        self.retry(batch, 0, now_ms);
+        let is_unprocessed = failure.certainty == Certainty::NotProcessed;
+        if is_unprocessed && is_follower {
+            // The server never looked at it: no try, and no reason to pause.
+            found.attempts -= 1;
+            self.ready.push_front(batch);
+        } else if is_unprocessed && !found.is_begun && !self.slots.is_any_up() {
+            self.unreachable(batch, now_ms);
+        } else {
+            self.retry(batch, 0, now_ms);
+        }
+    }
+
+    /// No connection could be made.
+    fn unreachable(&mut self, batch: BatchId, now_ms: u64) {
+        let attempts = self.batches[&batch].attempts;
+        if self.limits.retries_max.is_some_and(|max| attempts > max) {
+            return self.retry(batch, 0, now_ms); // Gives it up.
+        }
+        self.counts.batches_retried += 1;
+        self.ready.push_front(batch);
+        let Self { outage, random, limits, .. } = self;
+        outage.fail(now_ms, |tries| limits.jitter_ms(tries, random));
     }
 
     /// Whether the next answer on this connection should be checked for our ids: the first, and
@@ -271,7 +349,7 @@ impl Delivery {
                 (None, 0) => whereabouts.unsent += events,
                 (None, _) => whereabouts.retrying += events,
             }
-            if batch.connection.is_some() || batch.is_ambiguous {
+            if batch.connection.is_some() && batch.is_begun || batch.is_ambiguous {
                 whereabouts.possibly_stored += events;
             }
         }
@@ -284,8 +362,7 @@ impl Delivery {
 
     fn cut(&mut self, now_ms: u64) -> BatchId {
         let mut batch = self.gather.cut(self.events_max_now, self.limits.batch_bytes_max);
-        batch.cut_ms = now_ms;
-        batch.blocked_since_ms = self.blocked.since_ms();
+        batch.sent_ms = now_ms;
         self.insert(batch)
     }
 
@@ -305,6 +382,8 @@ impl Delivery {
         let found = self.batches.remove(&batch).expect("a batch is settled once");
         let is_delivered = matches!(outcome, Outcome::Delivered | Outcome::QueuedByServer);
         if is_delivered {
+            self.events_stored_max = self.events_stored_max.max(found.events);
+            self.events_max_now = self.events_max_now.max(self.events_stored_max as usize);
             self.lateness.delivered(&found, now_ms);
         } else if found.is_ambiguous {
             self.counts.possibly_stored += u64::from(found.events);
@@ -315,37 +394,29 @@ impl Delivery {
     fn retry(&mut self, batch: BatchId, delay_min_ms: u64, now_ms: u64) {
         let found = &self.batches[&batch];
         if self.limits.retries_max.is_some_and(|max| found.attempts > max) {
-            tracing::error!(
-                events = found.events,
-                attempts = found.attempts,
-                "audit batch dropped: retries_max reached"
-            );
             return self.settle(batch, Outcome::GaveUp, now_ms);
         }
         self.counts.batches_retried += 1;
-        let delay_ms = delay_min_ms + self.jitter_ms(found.attempts);
+        let delay_ms = delay_min_ms + self.limits.jitter_ms(found.attempts, &mut self.random);
         self.retries.set(now_ms + delay_ms, batch);
-    }
-
-    /// Full jitter: evenly from nothing to the exponential bound. Brooker, "Exponential backoff
-    /// and jitter", AWS Architecture Blog, 2015.
-    fn jitter_ms(&mut self, attempts: u32) -> u64 {
-        let doublings = attempts.saturating_sub(1).min(20);
-        let bound_ms =
-            (self.limits.retry_delay_min_ms << doublings).min(self.limits.retry_delay_max_ms);
-        self.random.u64(1..=bound_ms.max(1))
     }
 
     /// The server takes no batch of this size: halves it, and cuts smaller ones for a while.
     fn split(&mut self, batch: BatchId, now_ms: u64) {
         if self.batches[&batch].events == 1 {
-            tracing::error!("audit event dead-lettered: larger than the server takes");
             return self.settle(batch, Outcome::DeadLettered, now_ms);
         }
         let found = self.batches.remove(&batch).expect("looked at above");
+        let (is_half, events) = (found.is_half, found.events);
         let (first, second) = found.halves();
-        self.events_max_now = self.events_max_now.min(first.events as usize);
-        self.restore_events_max_ms = now_ms + RESTORE_EVENTS_MAX_MS;
+        if !is_half {
+            self.events_stored_max = 0;
+        }
+        // A half that is as large as what was stored since is refused for one of its events.
+        if events > self.events_stored_max {
+            self.events_max_now = self.events_max_now.min(first.events as usize);
+            self.raise_events_max_ms = now_ms + RAISE_EVENTS_MAX_MS;
+        }
         self.counts.batches_split += 1;
         for half in [first, second] {
             let id = self.insert(half);
@@ -354,10 +425,10 @@ impl Delivery {
     }
 }
 
-/// What every DataStorage is known to take at once. Servers may allow more; ours learn it.
+/// What every DataStorage is known to take at once. The first larger batch is a try.
 const EVENTS_MAX_UNPROVEN: usize = 500;
-/// How long smaller batches are cut after the server found one too big.
-const RESTORE_EVENTS_MAX_MS: u64 = 60_000;
+/// How long after the start, and after the server found a batch too big, the next try is.
+const RAISE_EVENTS_MAX_MS: u64 = 60_000;
 /// How a batch is held while the server's answers say that we talk to the wrong one.
 const HOLD_DELAY_MIN_MS: u64 = 1_000;
 const HOLD_DELAY_MAX_MS: u64 = 60_000;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ledgerline_codec::event_id_text;
-use ledgerline_core::{Bell, Driver};
+use ledgerline_core::{Bell, Driver, Outcome};
 use ledgerline_transport::{
     Answer, Connection, ConnectionConfig, ConnectionEvent, Endpoint, Target, What,
 };
@@ -58,7 +58,8 @@ pub(crate) struct Engine {
     connection_config: ConnectionConfig,
     connections: Vec<Connection>,
     calls: Calls,
-    complaints: Complaints,
+    failures: Complaints,
+    losses: Complaints,
     lanes: LaneWatch,
     /// The machine's counts as the accounts have them.
     counted: Counts,
@@ -90,6 +91,7 @@ impl Engine {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
+            .max_blocking_threads(RESOLVER_THREADS_MAX)
             .build()
             .map_err(StartError::Thread)?;
         let mut connection_config = ConnectionConfig::default();
@@ -105,7 +107,8 @@ impl Engine {
             connection_config,
             connections: Vec::with_capacity(config.connections_max),
             calls: Calls::default(),
-            complaints: Complaints::default(),
+            failures: Complaints::new("audit requests failed"),
+            losses: Complaints::new("audit events lost"),
             lanes: LaneWatch::Until(0),
             counted: Counts::default(),
             flush_interval_ms: config.limits().flush_interval_ms,
@@ -254,12 +257,12 @@ impl Engine {
                 let keeps_ids = (answer.status == 201 && self.delivery.wants_proof(batch))
                     .then(|| self.proves_idempotence(batch, &answer));
                 if answer.status != 201 && answer.status != 202 {
-                    self.complaints.complain(now_ms, &format_args!("status {}", answer.status));
+                    self.failures.say(now_ms, &format_args!("status {}", answer.status));
                 }
                 self.delivery.answered(batch, &answer, keeps_ids, now_ms);
             }
             What::Failed(failure) => {
-                self.complaints.complain(now_ms, &failure);
+                self.failures.say(now_ms, &failure);
                 self.delivery.failed(batch, &failure, now_ms);
             }
         }
@@ -281,6 +284,9 @@ impl Engine {
     fn settle(&mut self) {
         for settlement in self.delivery.take_settlements() {
             let span = settlement.span;
+            if matches!(settlement.outcome, Outcome::DeadLettered | Outcome::GaveUp) {
+                self.losses.say(self.clock.now_ms(), &format_args!("{:?}", settlement.outcome));
+            }
             self.driver.settle(span.block, span.first, span.count, settlement.outcome);
         }
         let counts = self.delivery.counts();
@@ -322,6 +328,8 @@ impl Engine {
 const BATCH_PATH: &str = "/api/v1/audit/events/batch";
 /// How soon to look again at a record that is reserved but not committed.
 const TICK_MS: u64 = 1;
+/// Threads that look up the server's name, which may hang.
+const RESOLVER_THREADS_MAX: usize = 4;
 const VERIFY_INTERVAL_MS: u64 = 1_000;
 /// How long the engine goes on when every handle is gone.
 pub(crate) const ABANDONED_DEADLINE: Duration = Duration::from_secs(30);

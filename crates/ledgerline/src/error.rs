@@ -128,6 +128,10 @@ impl Lost {
         self.dropped + self.dead_lettered
     }
 
+    pub(crate) fn of(accounts: &Accounts) -> Self {
+        Self { dropped: accounts.dropped.total(), dead_lettered: accounts.dead_lettered }
+    }
+
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             dropped: self.dropped - before.dropped,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::clock::{Clock, wall_clock};
 use crate::config::Config;
 use crate::engine::{ABANDONED_DEADLINE, Command, Ended, Engine, NotifyBell};
-use crate::error::{CloseError, FlushError, Reason, Refused, StartError};
+use crate::error::{CloseError, FlushError, Lost, Reason, Refused, StartError};
 use crate::identity::{event_id, producers};
 use crate::report::{Closed, Flushed, Report};
 use crate::thread::{self, Tools};
@@ -116,7 +116,8 @@ impl Store {
     }
 
     /// [`flush`](Self::flush) as a future, for any executor. Dropping it changes nothing: the
-    /// flush still happens.
+    /// flush still happens. The engine's thread keeps the deadline: this future has no timer of
+    /// its own, and never says [`FlushError::Unresponsive`].
     ///
     /// # Errors
     /// As [`flush`](Self::flush).
@@ -151,7 +152,7 @@ impl Store {
     }
 
     /// [`close`](Self::close) as a future, for any executor. Dropping it changes nothing: the
-    /// store still closes.
+    /// store still closes. The engine's thread keeps the deadline, as for `flush_async`.
     ///
     /// # Errors
     /// As [`close`](Self::close).
@@ -177,7 +178,7 @@ impl Store {
     }
 
     /// Accounts, percentiles and counts as the engine's thread has them, or None if it doesn't
-    /// answer within `deadline`. After `close`, the last ones.
+    /// answer within `deadline` and a second. After `close`, the last ones.
     #[must_use]
     pub fn report(&self, deadline: Duration) -> Option<Report> {
         let (reply, receiver) = waiting::blocking();
@@ -242,8 +243,9 @@ impl Inner {
         deadline: Duration,
         reply: Reply<Result<Flushed, FlushError>>,
     ) -> Result<(), FlushError> {
+        let lost_before = Lost::of(&self.lanes.accounts());
         let targets = self.lanes.seq_targets();
-        let command = Command::Flush { targets, deadline, reply };
+        let command = Command::Flush { targets, lost_before, deadline, reply };
         self.commands.try_send(command).map_err(|error| match Unsent::from(error) {
             Unsent::Busy => FlushError::Busy,
             Unsent::Ended => self.flush_after_end(),
@@ -255,7 +257,8 @@ impl Inner {
         deadline: Duration,
         reply: Reply<Result<Closed, CloseError>>,
     ) -> Result<(), Unsent> {
-        Ok(self.commands.try_send(Command::Close { deadline, reply })?)
+        let lost_before = Lost::of(&self.lanes.accounts());
+        Ok(self.commands.try_send(Command::Close { lost_before, deadline, reply })?)
     }
 
     /// What a flush is told when the engine has ended.
@@ -281,7 +284,11 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let command = Command::Close { deadline: ABANDONED_DEADLINE, reply: Reply::Ignored };
+        let command = Command::Close {
+            lost_before: Lost::default(),
+            deadline: ABANDONED_DEADLINE,
+            reply: Reply::Ignored,
+        };
         // If it can't be sent, the engine has ended, or the closed channel will tell it.
         let _ = self.commands.try_send(command);
     }

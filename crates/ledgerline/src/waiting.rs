@@ -15,6 +15,15 @@ pub(crate) enum Reply<T> {
 }
 
 impl<T> Reply<T> {
+    /// Whether it is known that nobody waits any longer.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Blocking(_) => false,
+            Self::Async(sender) => sender.is_closed(),
+            Self::Ignored => true,
+        }
+    }
+
     pub(crate) fn send(self, answer: T) {
         // A caller that has stopped waiting is no concern of the engine's.
         match self {

@@ -18,7 +18,7 @@ impl Config {
     ///
     /// The sizes are ten times the busiest hour of each service, and half as much again. They only
     /// matter above the 65,536 events that the default of 64 MiB holds; set
-    /// [`buffer_bytes`](Self::buffer_bytes) to take less.
+    /// `buffer_bytes` to take less.
     ///
     /// ```
     /// let config = ledgerline::Config::recommended("gateway", "http://127.0.0.1:8080");

@@ -26,7 +26,11 @@ pub(crate) struct Batch {
     pub(crate) attempts: u32,
     /// The connection that it is on, while it is.
     pub(crate) connection: Option<usize>,
-    pub(crate) cut_ms: u64,
+    /// When it was last put on a connection before one took it.
+    pub(crate) sent_ms: u64,
+    /// The first byte of the present try was written.
+    pub(crate) is_begun: bool,
+    pub(crate) is_half: bool,
     /// Since when no connection could take a batch, when this one was cut.
     pub(crate) blocked_since_ms: Option<u64>,
     /// A connection took it once.
@@ -95,7 +99,8 @@ impl Batch {
     /// Without records, and with the same past.
     fn like(&self) -> Self {
         Self {
-            cut_ms: self.cut_ms,
+            sent_ms: self.sent_ms,
+            is_half: true,
             blocked_since_ms: self.blocked_since_ms,
             is_offered: self.is_offered,
             is_ambiguous: self.is_ambiguous,

@@ -90,7 +90,7 @@ impl Lateness {
         for moment in &batch.moments {
             let due_ms = moment.accepted_ms + flush_interval_ms;
             let blocked_ms = match batch.blocked_since_ms {
-                Some(since_ms) => batch.cut_ms.saturating_sub(since_ms.max(due_ms)),
+                Some(since_ms) => batch.sent_ms.saturating_sub(since_ms.max(due_ms)),
                 None => 0,
             };
             let late_ms = at_ms.saturating_sub(due_ms).saturating_sub(blocked_ms);

@@ -18,8 +18,13 @@ struct Slot {
     progress_ms: u64,
     /// The connection has written a byte since it last failed.
     is_up: bool,
-    /// Answers since it last failed.
-    answers: u64,
+    /// Answers since the last whose ids were checked, that one counted. None: since it last
+    /// failed, none was.
+    answers_since_proof: Option<u64>,
+    /// Its server ended the connection with an answer: a follower would be sent in vain.
+    is_one_by_one: bool,
+    /// The last answer came late.
+    is_slow: bool,
 }
 
 impl Slots {
@@ -34,7 +39,10 @@ impl Slots {
     pub(crate) fn free(&self, depth: usize, now_ms: u64) -> Option<usize> {
         let can_take = |slot: &Slot| {
             slot.in_flight == 0
-                || (slot.in_flight < depth && now_ms < slot.progress_ms + FOLLOW_WITHIN_MS)
+                || (slot.in_flight < depth
+                    && !slot.is_one_by_one
+                    && !slot.is_slow
+                    && now_ms < slot.progress_ms + FOLLOW_WITHIN_MS)
         };
         let slots = self.connections.iter().enumerate().filter(|(_, slot)| can_take(slot));
         slots.min_by_key(|(_, slot)| slot.in_flight).map(|(connection, _)| connection)
@@ -44,6 +52,7 @@ impl Slots {
         let slot = &mut self.connections[connection];
         if slot.in_flight == 0 {
             slot.progress_ms = now_ms;
+            slot.is_up = false;
         }
         slot.in_flight += 1;
     }
@@ -52,29 +61,40 @@ impl Slots {
         self.connections[connection].is_up = true;
     }
 
-    pub(crate) fn answered(&mut self, connection: usize, now_ms: u64) {
+    pub(crate) fn answered(&mut self, connection: usize, is_checked: bool, now_ms: u64) {
         let slot = &mut self.connections[connection];
+        slot.is_up = true;
+        slot.is_slow = now_ms >= slot.progress_ms + FOLLOW_WITHIN_MS;
         slot.progress_ms = now_ms;
         slot.in_flight -= 1;
-        slot.answers += 1;
+        slot.answers_since_proof =
+            if is_checked { Some(1) } else { slot.answers_since_proof.map(|answers| answers + 1) };
     }
 
-    pub(crate) fn failed(&mut self, connection: usize) {
+    /// `is_follower`: the request was behind one with whose answer the server closed.
+    pub(crate) fn failed(&mut self, connection: usize, is_follower: bool) {
         let slot = &mut self.connections[connection];
-        *slot = Slot { in_flight: slot.in_flight - 1, ..Slot::default() };
+        let is_one_by_one = slot.is_one_by_one || is_follower;
+        *slot = Slot { in_flight: slot.in_flight - 1, is_one_by_one, ..Slot::default() };
+    }
+
+    /// Whether a connection was last seen working.
+    pub(crate) fn is_any_up(&self) -> bool {
+        self.connections.iter().any(|slot| slot.is_up)
+    }
+
+    /// Whether a request waits for its connection.
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.connections.iter().any(|slot| slot.in_flight > 0 && !slot.is_up)
     }
 
     pub(crate) fn wants_proof(&self, connection: usize) -> bool {
-        self.connections[connection].answers.is_multiple_of(ANSWERS_PER_PROOF)
+        self.connections[connection].answers_since_proof.is_none_or(|n| n >= ANSWERS_PER_PROOF)
     }
 
     /// Why none is free.
     pub(crate) fn cause(&self) -> Cause {
-        if self.connections.iter().any(|slot| slot.is_up) {
-            Cause::ServerSlow
-        } else {
-            Cause::NoConnection
-        }
+        if self.is_any_up() { Cause::ServerSlow } else { Cause::NoConnection }
     }
 }
 

@@ -136,8 +136,10 @@ fn a_failed_batch_keeps_its_records_and_its_own_timer() {
     let mut delivery = machine(limits());
     push(&mut delivery, 0, 20, 0, 10);
     let cut = sends(&mut delivery, 1);
-    delivery.failed(cut[0].batch, &failure(Certainty::NotProcessed), 2);
-    delivery.failed(cut[1].batch, &failure(Certainty::NotProcessed), 2);
+    for send in &cut {
+        delivery.first_byte(send.batch, 1);
+        delivery.failed(send.batch, &failure(Certainty::NotProcessed), 2);
+    }
     let (first_ms, first) = next_send_ms(&mut delivery);
     let (second_ms, second) = next_send_ms(&mut delivery);
     assert_ne!(first.batch, second.batch);
@@ -291,6 +293,100 @@ fn whereabouts_name_every_record() {
     let cut = sends(&mut delivery, 1);
     delivery.failed(cut[0].batch, &failure(Certainty::Ambiguous), 2);
     let whereabouts = delivery.whereabouts();
-    let expected = Whereabouts { in_flight: 10, retrying: 10, unsent: 3, possibly_stored: 20 };
+    let expected = Whereabouts { in_flight: 10, retrying: 10, unsent: 3, possibly_stored: 10 };
     assert_eq!(whereabouts, expected);
+    delivery.first_byte(cut[1].batch, 3);
+    assert_eq!(delivery.whereabouts().possibly_stored, 20, "the server may have seen it");
+}
+
+#[test]
+fn an_outage_is_probed_by_one_batch_at_a_time_and_the_others_grow() {
+    let mut delivery = machine(limits());
+    let (mut tries, mut next_index) = (0, 0);
+    for now_ms in 0..20_000 {
+        push(&mut delivery, next_index, 1, now_ms, 10);
+        next_index += 1;
+        for send in sends(&mut delivery, now_ms) {
+            tries += 1;
+            delivery.failed(send.batch, &failure(Certainty::NotProcessed), now_ms);
+        }
+    }
+    assert!((5..40).contains(&tries), "{tries} tries in 20 s");
+    assert!(delivery.batches.len() <= 2, "records wait uncut: {}", delivery.batches.len());
+    let blocked = delivery.blocked_ms(20_000);
+    assert!(blocked.no_connection > 19_000 && blocked.server_slow == 0, "{blocked:?}");
+    // Back again: everything goes out at once, and none of the wait counts as late.
+    let mut now_ms = 20_000;
+    while delivery.whereabouts() != Whereabouts::default() {
+        now_ms += 1;
+        for send in sends(&mut delivery, now_ms) {
+            delivery.first_byte(send.batch, now_ms);
+            delivery.answered(send.batch, &answer(201), Some(true), now_ms);
+        }
+        delivery.flush();
+    }
+    assert_eq!(delivery.take_settlements().iter().map(|one| one.span.count).sum::<u32>(), 20_000);
+    assert!(delivery.lateness().late_ms.max() <= 1, "{}", delivery.lateness().late_ms.max());
+}
+
+#[test]
+fn a_request_that_no_server_looked_at_is_no_try() {
+    let mut delivery = machine(Limits { retries_max: Some(0), ..limits() });
+    push(&mut delivery, 0, 10, 0, 10);
+    let send = sends(&mut delivery, 1)[0];
+    delivery.first_byte(send.batch, 1);
+    let behind_a_close = Failure { certainty: Certainty::NotProcessed, cause: Cause::EndedEarlier };
+    delivery.failed(send.batch, &behind_a_close, 2);
+    assert_eq!(sends(&mut delivery, 2).len(), 1, "sent again at once");
+    assert!(delivery.take_settlements().is_empty());
+}
+
+#[test]
+fn nothing_follows_on_a_connection_whose_answers_come_late() {
+    let mut delivery = machine(Limits { connections_max: 1, ..limits() });
+    push(&mut delivery, 0, 10, 0, 10);
+    let proof = sends(&mut delivery, 1)[0];
+    delivery.answered(proof.batch, &answer(201), Some(true), 300);
+    push(&mut delivery, 10, 30, 300, 10);
+    assert_eq!(sends(&mut delivery, 301).len(), 1);
+}
+
+#[test]
+fn one_event_that_is_too_big_does_not_make_the_other_batches_small() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 10, 0, 10);
+    let mut waiting = sends(&mut delivery, 1);
+    while let Some(send) = waiting.pop() {
+        let spans = &delivery.batch(send.batch).unwrap().spans;
+        let has_culprit =
+            spans.iter().any(|span| (span.first..span.first + span.count).contains(&7));
+        delivery.answered(send.batch, &answer(if has_culprit { 413 } else { 201 }), None, 2);
+        waiting.extend(sends(&mut delivery, 2));
+    }
+    let settled = delivery.take_settlements();
+    let dead: Vec<_> = settled.iter().filter(|one| one.outcome == Outcome::DeadLettered).collect();
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].span, Span { block: 0, first: 7, count: 1 });
+    push(&mut delivery, 10, 10, 2, 10);
+    assert!(first_events(&mut delivery, 103) >= 5, "what was stored may be sent again");
+}
+
+#[test]
+fn larger_batches_are_tried_after_a_minute_and_again_a_minute_after_a_refusal() {
+    let mut delivery = machine(Limits { batch_events_max: 2_000, ..limits() });
+    delivery.limits.batch_bytes_max = 1_000_000;
+    let mut now_ms = 1;
+    let mut next_index = 0;
+    for (at_ms, expected) in [(1, 500), (59_000, 500), (60_001, 2_000), (60_100, 1_000)] {
+        now_ms = at_ms.max(now_ms);
+        push(&mut delivery, next_index, 2_000, now_ms, 10);
+        next_index += 2_000;
+        let mut waiting = sends(&mut delivery, now_ms);
+        assert_eq!(events(&delivery, &waiting[0]), expected, "at {at_ms} ms");
+        while let Some(send) = waiting.pop() {
+            let too_big = events(&delivery, &send) > 1_500;
+            delivery.answered(send.batch, &answer(if too_big { 413 } else { 201 }), None, now_ms);
+            waiting.extend(sends(&mut delivery, now_ms));
+        }
+    }
 }

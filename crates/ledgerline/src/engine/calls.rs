@@ -12,8 +12,17 @@ use crate::waiting::Reply;
 /// What a handle asks of the engine's thread.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Flush { targets: SeqTargets, deadline: Duration, reply: Reply<Result<Flushed, FlushError>> },
-    Close { deadline: Duration, reply: Reply<Result<Closed, CloseError>> },
+    Flush {
+        targets: SeqTargets,
+        lost_before: Lost,
+        deadline: Duration,
+        reply: Reply<Result<Flushed, FlushError>>,
+    },
+    Close {
+        lost_before: Lost,
+        deadline: Duration,
+        reply: Reply<Result<Closed, CloseError>>,
+    },
     Report(Reply<Report>),
 }
 
@@ -89,18 +98,24 @@ impl Engine {
     pub(super) fn on_command(&mut self, command: Option<Command>) {
         let now_ms = self.clock.now_ms();
         match command {
-            Some(Command::Flush { targets, deadline, reply }) => {
+            Some(Command::Flush { targets, lost_before, deadline, reply }) => {
+                // Whoever has dropped its future waits no longer.
+                self.calls.flushes.retain(|flush| !flush.reply.is_abandoned());
+                if self.calls.flushes.len() >= PENDING_MAX {
+                    return reply.send(Err(FlushError::Busy));
+                }
                 let deadline_ms = deadline_ms(now_ms, deadline);
-                let lost_before = self.lost();
                 let flush = PendingFlush { targets, deadline, deadline_ms, lost_before, reply };
                 self.calls.flushes.push(flush);
                 self.calls.must_take = true;
             }
-            Some(Command::Close { deadline, reply }) => self.begin_close(now_ms, deadline, reply),
+            Some(Command::Close { lost_before, deadline, reply }) => {
+                self.begin_close(now_ms, lost_before, deadline, reply);
+            }
             Some(Command::Report(reply)) => reply.send(self.report()),
             None => {
                 self.calls.is_abandoned = true;
-                self.begin_close(now_ms, super::ABANDONED_DEADLINE, Reply::Ignored);
+                self.begin_close(now_ms, self.lost(), super::ABANDONED_DEADLINE, Reply::Ignored);
             }
         }
     }
@@ -108,11 +123,11 @@ impl Engine {
     fn begin_close(
         &mut self,
         now_ms: u64,
+        lost_before: Lost,
         deadline: Duration,
         reply: Reply<Result<Closed, CloseError>>,
     ) {
         self.driver.close();
-        let lost_before = self.lost();
         let closing = self.calls.closing.get_or_insert_with(|| Closing {
             deadline,
             deadline_ms: deadline_ms(now_ms, deadline),
@@ -123,6 +138,10 @@ impl Engine {
         if deadline_ms(now_ms, deadline) < closing.deadline_ms {
             closing.deadline = deadline;
             closing.deadline_ms = deadline_ms(now_ms, deadline);
+        }
+        closing.replies.retain(|reply| !reply.is_abandoned());
+        if closing.replies.len() >= PENDING_MAX {
+            return reply.send(Err(CloseError::Busy));
         }
         closing.replies.push(reply);
     }
@@ -200,8 +219,7 @@ impl Engine {
     }
 
     fn lost(&self) -> Lost {
-        let accounts = self.driver.accounts();
-        Lost { dropped: accounts.dropped.total(), dead_lettered: accounts.dead_lettered }
+        Lost::of(&self.driver.accounts())
     }
 
     fn unsettled(&self, deadline: Duration) -> Unsettled {
@@ -222,3 +240,6 @@ impl Engine {
 fn deadline_ms(now_ms: u64, deadline: Duration) -> u64 {
     now_ms.saturating_add(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// Calls of a kind that may wait at a time.
+const PENDING_MAX: usize = 1_024;

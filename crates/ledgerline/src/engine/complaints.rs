@@ -1,23 +1,28 @@
-//! One log line a second about failed batches, however many fail.
+//! One log line a second about a kind of trouble, however much of it there is.
 
 use std::fmt::Display;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Complaints {
+    about: &'static str,
     next_ms: u64,
-    /// Failures since the last line, that line's own not counted.
+    /// What happened since the last line without getting one.
     unsaid: u64,
 }
 
 impl Complaints {
-    pub(super) fn complain(&mut self, now_ms: u64, why: &dyn Display) {
+    pub(super) fn new(about: &'static str) -> Self {
+        Self { about, next_ms: 0, unsaid: 0 }
+    }
+
+    pub(super) fn say(&mut self, now_ms: u64, why: &dyn Display) {
         if now_ms < self.next_ms {
             self.unsaid += 1;
             return;
         }
         self.next_ms = now_ms + LINE_INTERVAL_MS;
-        let unsaid = std::mem::take(&mut self.unsaid);
-        tracing::warn!(%why, others_since_last_line = unsaid, "audit batch not stored, will retry");
+        let others_since_last_line = std::mem::take(&mut self.unsaid);
+        tracing::warn!(%why, others_since_last_line, "{}", self.about);
     }
 }
 
