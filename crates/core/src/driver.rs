@@ -176,13 +176,13 @@ impl Driver {
         self.publish();
     }
 
-    /// Recycles blocks whose last loan has ended, and, if a producer found no block, reclaims the
-    /// open blocks of idle lanes.
+    /// Recycles blocks whose last loan has ended. While fewer blocks are free than there are lanes,
+    /// also reclaims the open blocks of idle lanes, so that none is refused for want of one.
     pub fn tend_pool(&mut self) {
         for id in std::mem::take(&mut self.lent_out) {
             self.recycle_if_done(id);
         }
-        if self.is_starving() && self.shared.pool.blocks_free() == 0 {
+        if self.shared.pool.blocks_free() < self.ledgers.len() {
             for lane in 0..self.ledgers.len() {
                 self.reclaim(lane);
             }

@@ -27,10 +27,30 @@ impl Driver {
     /// # Errors
     /// [`Imbalance`] of the first lane that doesn't balance.
     pub fn verify(&self) -> Result<(), Imbalance> {
-        for lane in 0..self.ledgers.len() {
-            let (open, next_seq) = self.lane_now(lane);
+        let lanes: Vec<_> = (0..self.ledgers.len()).map(|lane| self.lane_now(lane)).collect();
+        let mut counted = vec![0; lanes.len()];
+        for (id, block) in self.shared.blocks().iter().enumerate() {
+            // Acquire: pairs with the Release of the install, so that lane and base_seq are those
+            // of the life that the count belongs to.
+            let mut state = block.load_state(Ordering::Acquire);
+            if state.count() == 0 {
+                continue;
+            }
+            let lane = block.opening.lane.load(Ordering::Relaxed) as usize;
+            let LaneNow { open, next_seq } = &lanes[lane];
+            // A block installed after the load of the lane word starts at or behind next_seq.
+            if block.base_seq() >= *next_seq {
+                continue;
+            }
+            if let Some((word, state_then)) = open
+                && word.id as usize == id
+            {
+                state = *state_then;
+            }
+            counted[lane] += u64::from(state.count() - self.lives[id].settled);
+        }
+        for (lane, (LaneNow { next_seq, .. }, counted)) in lanes.iter().zip(counted).enumerate() {
             let expected = next_seq - self.ledgers[lane].settled();
-            let counted = self.pending_in_blocks(lane as u32, open, next_seq);
             if expected != counted {
                 return Err(Imbalance { lane: lane as u32, expected, counted });
             }
@@ -39,35 +59,24 @@ impl Driver {
     }
 
     /// The lane's block with its state, and the sequence number that follows from that one load.
-    fn lane_now(&self, lane: usize) -> (Option<(BlockWord, State)>, u64) {
+    fn lane_now(&self, lane: usize) -> LaneNow {
         // Acquire: pairs with the Release of the install.
         match LaneWord::unpack(self.shared.lanes[lane].word.load(Ordering::Acquire)) {
-            LaneWord::Empty(seq) | LaneWord::Closed(seq) => (None, seq),
+            LaneWord::Empty(next_seq) | LaneWord::Closed(next_seq) => {
+                LaneNow { open: None, next_seq }
+            }
             LaneWord::Block(word) => {
                 let block = &self.shared.blocks()[word.id as usize];
                 let state = block.load_state(Ordering::Relaxed);
-                (Some((word, state)), block.base_seq() + u64::from(state.count()))
+                let next_seq = block.base_seq() + u64::from(state.count());
+                LaneNow { open: Some((word, state)), next_seq }
             }
         }
     }
+}
 
-    fn pending_in_blocks(&self, lane: u32, open: Option<(BlockWord, State)>, next_seq: u64) -> u64 {
-        let blocks = self.shared.blocks().iter().enumerate();
-        blocks
-            .map(|(id, block)| {
-                let state = match open {
-                    Some((word, state)) if word.id as usize == id => state,
-                    // Acquire: pairs with the Release of the install, so that lane and base_seq
-                    // are those of the life that the count belongs to.
-                    _ => block.load_state(Ordering::Acquire),
-                };
-                // A block installed after the load of the lane word starts at or behind next_seq.
-                let is_of_lane = state.count() > 0
-                    && block.opening.lane.load(Ordering::Relaxed) == lane
-                    && block.base_seq() < next_seq;
-                let settled = self.lives[id].settled;
-                if is_of_lane { u64::from(state.count() - settled) } else { 0 }
-            })
-            .sum()
-    }
+/// A lane at the moment of one load.
+struct LaneNow {
+    open: Option<(BlockWord, State)>,
+    next_seq: u64,
 }
