@@ -59,3 +59,8 @@ pub use ledgerline_codec::{
 pub use ledgerline_core::{Accounts, Dropped, Imbalance, Receipt, Refused as RefusedCounts};
 pub use report::{Batches, Closed, Flushed, Percentiles, Report};
 pub use store::{CloseOnDrop, Store};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
