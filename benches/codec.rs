@@ -5,9 +5,25 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ledgerline_benches::{DATA, event};
 use ledgerline_codec::parse::{Scratch, parse_batch};
-use ledgerline_codec::{Identity, Json, Timestamp, Uuid, encode};
+use ledgerline_codec::{
+    DataError, Event, EventData, Identity, Json, Timestamp, Uuid, encode, encode_portable,
+};
 
 const EVENTS: usize = 500;
+
+/// Text known beforehand, which isn't checked again.
+struct Vouched(&'static str);
+
+impl EventData for Vouched {
+    fn append_to(&self, out: &mut Vec<u8>) -> Result<(), DataError> {
+        out.extend_from_slice(self.0.as_bytes());
+        Ok(())
+    }
+
+    fn append_checked(&self, _: u32, out: &mut Vec<u8>) -> Result<(), DataError> {
+        self.append_to(out)
+    }
+}
 
 fn identity() -> Identity<'static> {
     Identity {
@@ -18,25 +34,45 @@ fn identity() -> Identity<'static> {
     }
 }
 
-fn codec(criterion: &mut Criterion) {
-    let data = Json(DATA);
-    let (event, identity) = (event(&data), identity());
+fn record_of(event: &Event<'_>) -> Vec<u8> {
     let mut record = Vec::with_capacity(4_096);
-    encode(&event, &identity, &mut record).expect("a valid event");
+    encode(event, &identity(), &mut record).expect("a valid event");
+    record
+}
 
+fn encoding(criterion: &mut Criterion) {
+    let (vouched, checked) = (Vouched(DATA), Json(DATA));
+    let (vouched, checked) = (event(&vouched), event(&checked));
+    let identity = identity();
+    let mut out = record_of(&checked);
     let mut group = criterion.benchmark_group("codec");
-    group.throughput(Throughput::Bytes(record.len() as u64));
-    group.bench_function("encode one event, checked", |bencher| {
-        let mut out = Vec::with_capacity(4_096);
+    group.throughput(Throughput::Bytes(out.len() as u64));
+    group.bench_function("encode one event, data vouched for", |bencher| {
         bencher.iter(|| {
             out.clear();
-            encode(black_box(&event), &identity, &mut out).expect("a valid event");
+            encode(black_box(&vouched), &identity, &mut out).expect("a valid event");
         });
     });
+    group.bench_function("encode one event, data vouched for, portable", |bencher| {
+        bencher.iter(|| {
+            out.clear();
+            encode_portable(black_box(&vouched), &identity, &mut out).expect("a valid event");
+        });
+    });
+    group.bench_function("encode one event, data checked", |bencher| {
+        bencher.iter(|| {
+            out.clear();
+            encode(black_box(&checked), &identity, &mut out).expect("a valid event");
+        });
+    });
+    group.finish();
+}
 
-    let mut body = record.repeat(EVENTS);
+fn parsing(criterion: &mut Criterion) {
+    let mut body = record_of(&event(&Json(DATA))).repeat(EVENTS);
     body[0] = b'[';
     body.push(b']');
+    let mut group = criterion.benchmark_group("codec");
     group.throughput(Throughput::Bytes(body.len() as u64));
     group.bench_function("parse a batch of 500", |bencher| {
         let mut scratch = Scratch::default();
@@ -55,5 +91,5 @@ fn codec(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, codec);
+criterion_group!(benches, encoding, parsing);
 criterion_main!(benches);

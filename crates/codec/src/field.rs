@@ -75,15 +75,15 @@ impl Field {
     }
 
     /// Checks the length of the field's text.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check_length(self, text: &str) -> Result<(), FieldError> {
-        let (is_short, max) = match self.chars() {
+        let (min, max) = match self.chars() {
             Chars::NotText => return Ok(()),
-            Chars::UpTo(max) => (false, max),
-            Chars::OneTo(max) => (text.is_empty(), max),
+            Chars::UpTo(max) => (0, max),
+            Chars::OneTo(max) => (1, max),
         };
         // A character has at least one byte, so most texts needn't be counted.
-        if !is_short && text.len() <= max {
+        if min <= text.len() && text.len() <= max {
             return Ok(());
         }
         self.check_chars(text, max)

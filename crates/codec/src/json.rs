@@ -6,7 +6,7 @@
 //! must be UTF-8, which its callers see to.
 
 use crate::Problem;
-use crate::escape::find_special;
+use crate::special::Specials;
 
 /// What a scan refuses beside what isn't JSON.
 #[derive(Debug, Clone, Copy)]
@@ -23,61 +23,47 @@ pub(crate) struct Rules {
 pub(crate) struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
+    specials: Specials,
     rules: Rules,
-    /// How many containers are open.
-    levels: u32,
-    /// One bit for each of them, the innermost lowest: whether it is an object.
-    objects: u128,
 }
 
 impl<'a> Scanner<'a> {
     /// A scanner at the start of the text.
     pub(crate) const fn new(text: &'a [u8], rules: Rules) -> Self {
         debug_assert!(rules.levels_max <= LEVELS_MAX);
-        Self { text, at: 0, rules, levels: 0, objects: 0 }
+        Self { text, at: 0, specials: Specials::new(), rules }
     }
 
     /// Steps over one value.
     pub(crate) fn value(&mut self) -> Result<(), Problem> {
-        loop {
-            let is_open = match self.peek() {
-                b'{' => self.open_object()?,
-                b'[' => self.open_array()?,
-                _ => {
-                    self.scalar()?;
-                    false
-                }
-            };
-            // An open container goes on with its first value; everything else ends a value.
-            if !is_open && !self.next_value()? {
-                return Ok(());
-            }
-        }
+        // A copy whose address nobody takes stays in registers; hence all that it calls is inlined
+        // or takes what it needs by value.
+        let mut scanner = self.clone();
+        let result = scanner.walk();
+        *self = scanner;
+        result
     }
 
     /// Steps over one string.
+    #[inline(always)]
     pub(crate) fn string(&mut self) -> Result<(), Problem> {
-        self.at += 1;
-        loop {
-            self.at = find_special(self.text, self.at);
-            match self.peek() {
-                b'"' => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                b'\\' => self.escape()?,
-                _ if self.at >= self.text.len() => return Err(self.expected("a closing quote")),
-                _ => return Err(self.expected("an escape instead of a control character")),
-            }
-        }
+        let special = self.specials.next(self.text, self.at + 1);
+        self.end_string(special)
     }
 
     /// Steps over whitespace.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn whitespace(&mut self) {
-        while matches!(self.peek(), b' ' | b'\n' | b'\r' | b'\t') {
-            self.at += 1;
-        }
+        self.next_byte();
+    }
+
+    /// Steps over the colon after a key, to the value.
+    #[inline(always)]
+    pub(crate) fn colon(&mut self) -> Result<(), Problem> {
+        self.whitespace();
+        self.expect(b':', "a colon")?;
+        self.whitespace();
+        Ok(())
     }
 
     /// Steps over the byte here, which must have been looked at.
@@ -87,6 +73,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Steps over the byte, or says that it was expected.
+    #[inline(always)]
     pub(crate) fn expect(&mut self, byte: u8, name: &'static str) -> Result<(), Problem> {
         if self.peek() != byte {
             return Err(self.expected(name));
@@ -102,9 +89,9 @@ impl<'a> Scanner<'a> {
     }
 
     /// The byte here; 0, which JSON has no use for, at the end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn peek(&self) -> u8 {
-        self.text.get(self.at).copied().unwrap_or(0)
+        byte(self.text, self.at)
     }
 
     /// Where the scanner stands.
@@ -115,208 +102,269 @@ impl<'a> Scanner<'a> {
     /// Goes back, or on, to a place where a value starts, and follows other rules from there.
     #[cfg(feature = "parse")]
     pub(crate) const fn restart(&mut self, at: usize, rules: Rules) {
-        *self = Self { text: self.text, at, rules, levels: 0, objects: 0 };
+        self.at = at;
+        self.rules = rules;
     }
 
     /// The complaint that something else was expected here.
+    #[inline]
     pub(crate) const fn expected(&self, expected: &'static str) -> Problem {
         Problem::InvalidJson { offset: self.at, expected }
     }
 
-    /// Opens an object and goes to its first value; false if it is empty, and so closed again.
-    fn open_object(&mut self) -> Result<bool, Problem> {
-        self.open(1)?;
-        if self.peek() == b'}' {
-            self.close();
-            return Ok(false);
+    /// Steps over whitespace and gives back the byte behind it.
+    #[inline(always)]
+    fn next_byte(&mut self) -> u8 {
+        let byte = self.peek();
+        if byte > b' ' {
+            return byte;
         }
-        self.key()?;
-        Ok(true)
+        self.at = after_whitespace(self.text, self.at);
+        self.peek()
     }
 
-    /// Opens an array and goes to its first value; false if it is empty, and so closed again.
-    fn open_array(&mut self) -> Result<bool, Problem> {
-        self.open(0)?;
-        if self.peek() == b']' {
-            self.close();
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
-    fn open(&mut self, is_object: u128) -> Result<(), Problem> {
-        if self.levels == self.rules.levels_max {
-            return Err(Problem::TooDeep { max: self.rules.levels_max as usize });
-        }
-        self.levels += 1;
-        self.objects = self.objects << 1 | is_object;
-        self.at += 1;
-        self.whitespace();
-        Ok(())
-    }
-
-    fn close(&mut self) {
-        self.levels -= 1;
-        self.objects >>= 1;
-        self.at += 1;
-    }
-
-    /// After a value: closes the containers that end here and goes to the next value; false if
-    /// there is none.
-    fn next_value(&mut self) -> Result<bool, Problem> {
-        while self.levels > 0 {
-            self.whitespace();
-            let is_object = self.objects & 1 == 1;
-            match (self.peek(), is_object) {
-                (b',', true) => {
-                    self.at += 1;
-                    self.whitespace();
-                    self.key()?;
-                    return Ok(true);
+    /// Steps over one value and all that is in it. The outer loop is at a value each time, the inner
+    /// one at a key or behind a value.
+    #[inline(always)]
+    fn walk(&mut self) -> Result<(), Problem> {
+        let mut open = Open { levels: 0, objects: 0 };
+        'values: loop {
+            let mut is_at_key = match self.peek() {
+                b'"' => self.string().map(|()| false)?,
+                b'{' => match self.open(&mut open, true)? {
+                    b'}' => self.close(&mut open),
+                    _ => true,
+                },
+                b'[' => match self.open(&mut open, false)? {
+                    b']' => self.close(&mut open),
+                    _ => continue 'values,
+                },
+                _ => self.scalar().map(|()| false)?,
+            };
+            loop {
+                if is_at_key && self.key_is_before_value()? {
+                    continue 'values;
                 }
-                (b',', false) => {
-                    self.at += 1;
-                    self.whitespace();
-                    return Ok(true);
+                if open.levels == 0 {
+                    return Ok(());
                 }
-                (b'}', true) | (b']', false) => self.close(),
-                (_, true) => return Err(self.expected("a comma or the end of the object")),
-                (_, false) => return Err(self.expected("a comma or the end of the array")),
+                let is_in_object = open.objects & 1 == 1;
+                is_at_key = match (self.next_byte(), is_in_object) {
+                    (b',', _) => {
+                        self.at += 1;
+                        self.whitespace();
+                        if !is_in_object {
+                            continue 'values;
+                        }
+                        true
+                    }
+                    (b'}', true) | (b']', false) => self.close(&mut open),
+                    (_, true) => return Err(self.expected("a comma or the end of the object")),
+                    (_, false) => return Err(self.expected("a comma or the end of the array")),
+                };
             }
         }
-        Ok(false)
     }
 
-    /// Steps over a key and its colon, to the value.
-    fn key(&mut self) -> Result<(), Problem> {
+    /// Opens an object or an array; gives back the first byte in it.
+    #[inline(always)]
+    fn open(&mut self, open: &mut Open, is_object: bool) -> Result<u8, Problem> {
+        if open.levels == self.rules.levels_max {
+            return Err(Problem::TooDeep { max: self.rules.levels_max as usize });
+        }
+        open.levels += 1;
+        open.objects = open.objects << 1 | u128::from(is_object);
+        self.at += 1;
+        Ok(self.next_byte())
+    }
+
+    /// Closes the innermost container; false, since no key follows.
+    #[inline(always)]
+    const fn close(&mut self, open: &mut Open) -> bool {
+        open.levels -= 1;
+        open.objects >>= 1;
+        self.at += 1;
+        false
+    }
+
+    /// Steps over a key and its colon, to the value. Where the value is a string and no whitespace
+    /// stands between, steps over that too, and over the members after it as long as they are like
+    /// it: most are. Says whether it stands before a value; else it stands behind one.
+    #[inline(always)]
+    fn key_is_before_value(&mut self) -> Result<bool, Problem> {
         if self.peek() != b'"' {
             return Err(self.expected("a key"));
         }
-        self.string()?;
-        self.colon()
+        loop {
+            let end = self.specials.next(self.text, self.at + 1);
+            if !matches!(self.text.get(end..end + 3), Some(b"\":\"")) {
+                self.end_string(end)?;
+                self.colon()?;
+                return Ok(true);
+            }
+            let end = self.specials.next(self.text, end + 3);
+            if !matches!(self.text.get(end..end + 3), Some(b"\",\"")) {
+                self.end_string(end)?;
+                return Ok(false);
+            }
+            self.at = end + 2;
+        }
     }
 
-    /// Steps over the colon after a key, to the value.
-    pub(crate) fn colon(&mut self) -> Result<(), Problem> {
-        self.whitespace();
-        self.expect(b':', "a colon")?;
-        self.whitespace();
+    /// Steps over the end of a string, whose next special byte is known.
+    #[inline(always)]
+    fn end_string(&mut self, special: usize) -> Result<(), Problem> {
+        self.at = match byte(self.text, special) {
+            b'"' => special + 1,
+            _ => rest_of_string(self.text, special, self.rules.must_be_storable)?,
+        };
         Ok(())
     }
 
+    #[inline(always)]
     fn scalar(&mut self) -> Result<(), Problem> {
-        match self.peek() {
-            b'"' => self.string(),
-            b'-' | b'0'..=b'9' => self.number(),
-            b't' => self.literal(b"true"),
-            b'f' => self.literal(b"false"),
-            b'n' => self.literal(b"null"),
-            _ => Err(self.expected("a value")),
-        }
-    }
-
-    fn literal(&mut self, literal: &[u8]) -> Result<(), Problem> {
-        let rest = self.text.get(self.at..).unwrap_or_default();
-        if !rest.starts_with(literal) {
-            return Err(self.expected("a value"));
-        }
-        self.at += literal.len();
+        self.at = match self.peek() {
+            b'-' | b'0'..=b'9' => number(self.text, self.at, self.rules.must_be_storable)?,
+            b't' => literal(self.text, self.at, b"true")?,
+            b'f' => literal(self.text, self.at, b"false")?,
+            b'n' => literal(self.text, self.at, b"null")?,
+            _ => return Err(self.expected("a value")),
+        };
         Ok(())
     }
+}
 
-    /// RFC 8259, section 6.
-    fn number(&mut self) -> Result<(), Problem> {
-        let start = self.at;
-        if self.peek() == b'-' {
-            self.at += 1;
+/// The containers that are open.
+struct Open {
+    /// How many there are.
+    levels: u32,
+    /// One bit for each of them, the innermost lowest: whether it is an object.
+    objects: u128,
+}
+
+#[inline(always)]
+fn byte(text: &[u8], at: usize) -> u8 {
+    text.get(at).copied().unwrap_or(0)
+}
+
+const fn expected(offset: usize, expected: &'static str) -> Problem {
+    Problem::InvalidJson { offset, expected }
+}
+
+/// The place of the first byte from here on that is no whitespace.
+#[inline(never)]
+fn after_whitespace(text: &[u8], mut at: usize) -> usize {
+    while matches!(byte(text, at), b' ' | b'\n' | b'\r' | b'\t') {
+        at += 1;
+    }
+    at
+}
+
+#[inline(always)]
+fn literal(text: &[u8], at: usize, literal: &[u8]) -> Result<usize, Problem> {
+    let rest = text.get(at..).unwrap_or_default();
+    if !rest.starts_with(literal) {
+        return Err(expected(at, "a value"));
+    }
+    Ok(at + literal.len())
+}
+
+/// Steps over a number. RFC 8259, section 6.
+#[inline]
+fn number(text: &[u8], start: usize, must_be_storable: bool) -> Result<usize, Problem> {
+    let mut at = start + usize::from(byte(text, start) == b'-');
+    at = if byte(text, at) == b'0' { at + 1 } else { digits(text, at)? };
+    let decimals_at = at + 1;
+    if byte(text, at) == b'.' {
+        at = digits(text, decimals_at)?;
+    }
+    let decimals = at.saturating_sub(decimals_at);
+    let has_exponent = matches!(byte(text, at), b'e' | b'E');
+    let exponent_at = at + 1;
+    if has_exponent {
+        let has_sign = matches!(byte(text, exponent_at), b'+' | b'-');
+        at = digits(text, exponent_at + usize::from(has_sign))?;
+    }
+    let is_plain = !has_exponent && at - start <= PLAIN_NUMBER_LEN_MAX;
+    if is_plain || !must_be_storable {
+        return Ok(at);
+    }
+    let exponent = if has_exponent { &text[exponent_at..at] } else { b"0" };
+    if !is_storable(&text[start..at], decimals, exponent) {
+        return Err(Problem::NumberOutOfRange { offset: start });
+    }
+    Ok(at)
+}
+
+/// Steps over at least one digit.
+#[inline]
+fn digits(text: &[u8], start: usize) -> Result<usize, Problem> {
+    let mut at = start;
+    while byte(text, at).is_ascii_digit() {
+        at += 1;
+    }
+    if at == start { Err(expected(at, "a digit")) } else { Ok(at) }
+}
+
+/// Steps over the rest of a string, from a special byte that is not known to be its end.
+#[inline(never)]
+fn rest_of_string(text: &[u8], from: usize, must_be_storable: bool) -> Result<usize, Problem> {
+    let mut specials = Specials::new();
+    let mut at = from;
+    loop {
+        match byte(text, at) {
+            b'"' => return Ok(at + 1),
+            b'\\' => at = escape(text, at, must_be_storable)?,
+            _ if at >= text.len() => return Err(expected(at, "a closing quote")),
+            _ => return Err(expected(at, "an escape instead of a control character")),
         }
-        match self.peek() {
-            b'0' => self.at += 1,
-            _ => _ = self.digits()?,
+        at = specials.next(text, at);
+    }
+}
+
+/// Steps over an escape. RFC 8259, section 7.
+fn escape(text: &[u8], start: usize, must_be_storable: bool) -> Result<usize, Problem> {
+    let at = start + 1;
+    match byte(text, at) {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(at + 1),
+        b'u' => {
+            let (unit, end) = hex_unit(text, at)?;
+            if must_be_storable { storable_unit(text, unit, end) } else { Ok(end) }
         }
-        let mut decimals = 0;
-        if self.peek() == b'.' {
-            self.at += 1;
-            decimals = self.digits()?;
-        }
-        let exponent_at = self.at + 1;
-        let has_exponent = matches!(self.peek(), b'e' | b'E');
-        if has_exponent {
-            self.at += 1;
-            if matches!(self.peek(), b'+' | b'-') {
-                self.at += 1;
+        _ => Err(expected(at, "the letter of an escape")),
+    }
+}
+
+/// Checks that a UTF-16 unit is a character, with the escape that follows if it needs one, and
+/// steps over that.
+fn storable_unit(text: &[u8], unit: u16, at: usize) -> Result<usize, Problem> {
+    match unit {
+        0 => Err(Problem::NulEscape),
+        0xd800..=0xdbff => {
+            let rest = text.get(at..).unwrap_or_default();
+            if !rest.starts_with(b"\\u") {
+                return Err(Problem::LoneSurrogate);
             }
-            self.digits()?;
-        }
-        let is_plain = !has_exponent && self.at - start <= PLAIN_NUMBER_LEN_MAX;
-        if is_plain || !self.rules.must_be_storable {
-            return Ok(());
-        }
-        let exponent = if has_exponent { &self.text[exponent_at..self.at] } else { b"0" };
-        if !is_storable(&self.text[start..self.at], decimals, exponent) {
-            return Err(Problem::NumberOutOfRange { offset: start });
-        }
-        Ok(())
-    }
-
-    /// Steps over at least one digit; says how many there were.
-    fn digits(&mut self) -> Result<usize, Problem> {
-        let start = self.at;
-        while self.peek().is_ascii_digit() {
-            self.at += 1;
-        }
-        if self.at == start { Err(self.expected("a digit")) } else { Ok(self.at - start) }
-    }
-
-    /// RFC 8259, section 7.
-    fn escape(&mut self) -> Result<(), Problem> {
-        self.at += 1;
-        match self.peek() {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {
-                self.at += 1;
-                Ok(())
+            match hex_unit(text, at + 1)? {
+                (0xdc00..=0xdfff, end) => Ok(end),
+                _ => Err(Problem::LoneSurrogate),
             }
-            b'u' => {
-                let unit = self.hex_unit()?;
-                if self.rules.must_be_storable { self.check_unit(unit) } else { Ok(()) }
-            }
-            _ => Err(self.expected("the letter of an escape")),
         }
+        0xdc00..=0xdfff => Err(Problem::LoneSurrogate),
+        _ => Ok(at),
     }
+}
 
-    /// Checks that a UTF-16 unit is a character, with the escape that follows if it needs one.
-    fn check_unit(&mut self, unit: u16) -> Result<(), Problem> {
-        match unit {
-            0 => Err(Problem::NulEscape),
-            0xd800..=0xdbff => {
-                let rest = self.text.get(self.at..).unwrap_or_default();
-                if !rest.starts_with(b"\\u") {
-                    return Err(Problem::LoneSurrogate);
-                }
-                self.at += 1;
-                match self.hex_unit()? {
-                    0xdc00..=0xdfff => Ok(()),
-                    _ => Err(Problem::LoneSurrogate),
-                }
-            }
-            0xdc00..=0xdfff => Err(Problem::LoneSurrogate),
-            _ => Ok(()),
-        }
+/// Steps over the letter of a `\u` escape and its four digits, and reads them.
+fn hex_unit(text: &[u8], letter_at: usize) -> Result<(u16, usize), Problem> {
+    let mut unit = 0;
+    for at in letter_at + 1..=letter_at + 4 {
+        let Some(digit) = char::from(byte(text, at)).to_digit(16) else {
+            return Err(expected(at, "a hexadecimal digit"));
+        };
+        unit = unit << 4 | digit as u16;
     }
-
-    /// Steps over the letter of a `\u` escape and its four digits.
-    fn hex_unit(&mut self) -> Result<u16, Problem> {
-        let mut unit = 0;
-        for _ in 0..4 {
-            self.at += 1;
-            let Some(digit) = char::from(self.peek()).to_digit(16) else {
-                return Err(self.expected("a hexadecimal digit"));
-            };
-            unit = unit << 4 | digit as u16;
-        }
-        self.at += 1;
-        Ok(unit)
-    }
+    Ok((unit, letter_at + 5))
 }
 
 /// Whether a number fits both a double, which services in between read numbers as, and PostgreSQL's

@@ -19,6 +19,9 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
+    /// The text without its digits.
+    pub(crate) const TEMPLATE: [u8; 27] = *b"0000-00-00T00:00:00.000000Z";
+
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self { micros: 0 };
 
@@ -43,23 +46,28 @@ impl Timestamp {
 
     /// Appends the instant as RFC 3339 text, always with six decimals.
     pub fn append_to(self, out: &mut Vec<u8>) {
-        let seconds = self.micros.div_euclid(1_000_000);
-        let micros = self.micros.rem_euclid(1_000_000) as u32;
-        let second_of_day = seconds.rem_euclid(SECONDS_PER_DAY) as u32;
-        let (year, month, day) = civil_from_days(seconds.div_euclid(SECONDS_PER_DAY));
-
-        let mut text = *b"0000-00-00T00:00:00.000000Z";
-        put_two_digits(&mut text, 0, year / 100);
-        put_two_digits(&mut text, 2, year % 100);
-        put_two_digits(&mut text, 5, month);
-        put_two_digits(&mut text, 8, day);
-        put_two_digits(&mut text, 11, second_of_day / 3600);
-        put_two_digits(&mut text, 14, second_of_day / 60 % 60);
-        put_two_digits(&mut text, 17, second_of_day % 60);
-        put_two_digits(&mut text, 20, micros / 10_000);
-        put_two_digits(&mut text, 22, micros / 100 % 100);
-        put_two_digits(&mut text, 24, micros % 100);
+        let mut text = Self::TEMPLATE;
+        self.write_to(&mut text);
         out.extend_from_slice(&text);
+    }
+
+    /// Writes the digits of the RFC 3339 text into the template.
+    #[inline(always)]
+    pub(crate) fn write_to(self, text: &mut [u8; 27]) {
+        let micros = (self.micros + DAYS_FROM_MARCH_0000_TO_EPOCH * MICROS_PER_DAY) as u64;
+        let (seconds, micros) = (micros / 1_000_000, (micros % 1_000_000) as u32);
+        let second_of_day = (seconds % SECONDS_PER_DAY) as u32;
+        let (year, month, day) = civil_from_days((seconds / SECONDS_PER_DAY) as u32);
+        put_two_digits(text, 0, year / 100);
+        put_two_digits(text, 2, year % 100);
+        put_two_digits(text, 5, month);
+        put_two_digits(text, 8, day);
+        put_two_digits(text, 11, second_of_day / 3600);
+        put_two_digits(text, 14, second_of_day / 60 % 60);
+        put_two_digits(text, 17, second_of_day % 60);
+        put_two_digits(text, 20, micros / 10_000);
+        put_two_digits(text, 22, micros / 100 % 100);
+        put_two_digits(text, 24, micros % 100);
     }
 
     /// Microseconds since the Unix epoch.
@@ -69,27 +77,32 @@ impl Timestamp {
     }
 }
 
-/// Year, month and day of a day counted from the Unix epoch.
+/// Year, month and day of a day counted from the first of March in the year 0.
 ///
-/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`: years start in
-/// March, so that the leap day is the last of its year, and come in eras of 400 years of equal
-/// length. From the year 1 on all of it is unsigned.
-fn civil_from_days(days: i64) -> (u32, u32, u32) {
-    let days = (days + DAYS_FROM_MARCH_0000_TO_EPOCH) as u32;
-    let era = days / DAYS_PER_ERA;
-    let day_of_era = days % DAYS_PER_ERA;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + u32::from(month <= 2), month, day)
+/// Neri and Schneider, "Euclidean affine functions and their application to calendar algorithms":
+/// years start in March, so that the leap day is the last of its year, and two divisions are
+/// multiplications, whose high half is the quotient and whose low half tells the remainder.
+#[inline(always)]
+fn civil_from_days(days: u32) -> (u32, u32, u32) {
+    let quarter_days = 4 * days + 3;
+    let century = quarter_days / DAYS_PER_ERA;
+    let day_of_century = quarter_days % DAYS_PER_ERA / 4;
+    // By 1461, the days of four years.
+    let scaled = 2_939_745 * u64::from(4 * day_of_century + 3);
+    let year_of_century = (scaled >> 32) as u32;
+    let day_of_year = scaled as u32 / 2_939_745 / 4;
+    // By 153 / 5, the days of a month from March on; 197,913 makes March the third.
+    let scaled = 2_141 * day_of_year + 197_913;
+    let (month_from_march, day) = (scaled >> 16, scaled % (1 << 16) / 2_141 + 1);
+    // January and February are the last two.
+    let is_next_year = day_of_year >= 306;
+    let month = if is_next_year { month_from_march - 12 } else { month_from_march };
+    (100 * century + year_of_century + u32::from(is_next_year), month, day)
 }
 
+#[inline(always)]
 fn put_two_digits(text: &mut [u8; 27], at: usize, value: u32) {
-    text[at] = b'0' + (value / 10) as u8;
-    text[at + 1] = b'0' + (value % 10) as u8;
+    text[at..at + 2].copy_from_slice(&TWO_DIGITS[value as usize]);
 }
 
 /// The shape of RFC 3339, section 5.6; jiff alone would also read much that isn't RFC 3339.
@@ -147,11 +160,24 @@ const MICROS_MAX: i64 = 253_402_300_799_999_999;
 #[cfg(feature = "parse")]
 const MICROS_PER_MINUTE: i128 = 60_000_000;
 
-const SECONDS_PER_DAY: i64 = 86_400;
+const SECONDS_PER_DAY: u64 = 86_400;
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 const DAYS_FROM_MARCH_0000_TO_EPOCH: i64 = 719_468;
 
+/// Days of 400 years.
 const DAYS_PER_ERA: u32 = 146_097;
+
+const TWO_DIGITS: [[u8; 2]; 100] = {
+    let mut digits = [[b'0'; 2]; 100];
+    let mut value = 0;
+    while value < 100 {
+        digits[value] = [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8];
+        value += 1;
+    }
+    digits
+};
 
 #[cfg(test)]
 mod tests {
@@ -178,15 +204,15 @@ mod tests {
     #[test]
     fn every_day_has_the_date_that_jiff_gives_it() {
         let first = jiff::civil::date(1, 1, 1);
-        let first_day = MICROS_MIN.div_euclid(SECONDS_PER_DAY * 1_000_000);
-        let last_day = MICROS_MAX.div_euclid(SECONDS_PER_DAY * 1_000_000);
+        let first_day = MICROS_MIN.div_euclid(MICROS_PER_DAY);
+        let last_day = MICROS_MAX.div_euclid(MICROS_PER_DAY);
         let step = if cfg!(miri) { 5_000 } else { 1 };
         let mut date = first;
         for days in (first_day..=last_day).step_by(step) {
             if days > first_day {
                 date = date.checked_add(jiff::Span::new().days(step as i64)).unwrap();
             }
-            let (year, month, day) = civil_from_days(days);
+            let (year, month, day) = civil_from_days((days + DAYS_FROM_MARCH_0000_TO_EPOCH) as u32);
             let theirs = (date.year() as u32, date.month() as u32, date.day() as u32);
             assert_eq!((year, month, day), theirs);
         }
