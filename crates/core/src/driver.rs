@@ -189,6 +189,12 @@ impl Driver {
         }
     }
 
+    /// Whether a lane would find a block.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.shared.pool.blocks_free() > 0
+    }
+
     /// Whether a producer has found no block since one was last recycled.
     #[must_use]
     pub fn is_starving(&self) -> bool {

@@ -130,17 +130,34 @@ impl Lanes {
     /// # Panics
     /// When the record is empty or longer than [`RECORD_BYTES_MAX`], or the lane doesn't exist.
     pub fn record(&self, lane: usize, record: &[u8], now_ms: u64) -> Result<Receipt, Refusal> {
-        assert!(!record.is_empty() && record.len() <= RECORD_BYTES_MAX, "record length");
-        let result = self.shared.record(lane, record, now_ms);
+        let result = self.try_record(lane, record, now_ms);
         if let Err(refusal) = result {
-            let tally = &self.shared.lanes[lane].tally;
-            let counter = match refusal {
-                Refusal::Full => &tally.full,
-                Refusal::Closed => &tally.closed,
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
+            self.count_refusal(lane, refusal);
         }
         result
+    }
+
+    /// As [`record`](Self::record), for callers that will try the same record again: a refusal is
+    /// not counted.
+    ///
+    /// # Errors
+    /// [`Refusal`]; count the last one with [`count_refusal`](Self::count_refusal).
+    ///
+    /// # Panics
+    /// As [`record`](Self::record).
+    pub fn try_record(&self, lane: usize, record: &[u8], now_ms: u64) -> Result<Receipt, Refusal> {
+        assert!(!record.is_empty() && record.len() <= RECORD_BYTES_MAX, "record length");
+        self.shared.record(lane, record, now_ms)
+    }
+
+    /// Counts a record that was refused, and is not tried again.
+    pub fn count_refusal(&self, lane: usize, refusal: Refusal) {
+        let tally = &self.shared.lanes[lane].tally;
+        let counter = match refusal {
+            Refusal::Full => &tally.full,
+            Refusal::Closed => &tally.closed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an event that was refused for what it says, before it became a record.

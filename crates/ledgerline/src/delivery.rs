@@ -193,7 +193,7 @@ impl Delivery {
         let depth = if self.is_idempotent { self.limits.pipeline_depth_max } else { 1 };
         let free = if has_work { self.slots.free(depth, now_ms) } else { None };
         if has_work && free.is_none() {
-            self.blocked.begin(now_ms, self.slots.cause());
+            self.blocked.begin(now_ms, self.slots.cause(now_ms));
             return None;
         }
         let connection = free?;

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::delivery::{BatchId, Counts, Delivery, Send, keeps_our_ids};
 use crate::error::{CloseError, StartError};
 use crate::report::{Closed, Report};
+use crate::room::Room;
 
 pub(crate) use self::calls::Command;
 use self::{calls::Calls, complaints::Complaints};
@@ -38,6 +39,12 @@ pub(crate) struct Last {
 }
 
 pub(crate) type Ended = OnceLock<Last>;
+
+/// What the engine's thread shares with the handles, beside the lanes.
+pub(crate) struct Shared {
+    pub(crate) ended: Arc<Ended>,
+    pub(crate) room: Arc<Room>,
+}
 
 /// Wakes the driver. Keeps a ring for a driver that is awake.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +72,7 @@ pub(crate) struct Engine {
     counted: Counts,
     flush_interval_ms: u64,
     next_verify_ms: u64,
+    room: Arc<Room>,
 }
 
 /// When to look into the lanes' open blocks again.
@@ -84,7 +92,7 @@ impl Engine {
         clock: Clock,
         bell: NotifyBell,
         mut commands: mpsc::Receiver<Command>,
-        ended: Arc<Ended>,
+        Shared { ended, room }: Shared,
     ) -> Result<JoinHandle<()>, StartError> {
         let endpoint = config.endpoint()?;
         let target = endpoint.post(BATCH_PATH).expect("a constant path is valid");
@@ -113,6 +121,7 @@ impl Engine {
             counted: Counts::default(),
             flush_interval_ms: config.limits().flush_interval_ms,
             next_verify_ms: VERIFY_INTERVAL_MS,
+            room,
         };
         let connections_max = config.connections_max;
         let run = move || {
@@ -189,6 +198,9 @@ impl Engine {
         }
         self.settle();
         self.driver.tend_pool();
+        if self.driver.has_room() {
+            self.room.wake();
+        }
         if now_ms >= self.next_verify_ms {
             self.next_verify_ms = now_ms + VERIFY_INTERVAL_MS;
             if let Err(imbalance) = self.driver.verify() {
@@ -321,6 +333,7 @@ impl Engine {
     fn fail(&mut self) -> Last {
         tracing::error!("the audit engine has failed; events are refused from now on");
         self.driver.close();
+        self.room.wake();
         Last { closed: Err(CloseError::Failed), report: None }
     }
 }

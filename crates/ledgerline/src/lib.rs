@@ -45,6 +45,7 @@ mod engine;
 mod error;
 mod identity;
 mod report;
+mod room;
 mod store;
 mod thread;
 mod waiting;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ledgerline_codec::{Event, Identity, encode};
 use ledgerline_core::{Accounts, Anonymous, Lanes, RECORD_BYTES_MAX, Receipt, Refusal};
@@ -12,10 +12,11 @@ use tokio::sync::mpsc;
 
 use crate::clock::{Clock, wall_clock};
 use crate::config::Config;
-use crate::engine::{ABANDONED_DEADLINE, Command, Ended, Engine, NotifyBell};
+use crate::engine::{ABANDONED_DEADLINE, Command, Ended, Engine, NotifyBell, Shared};
 use crate::error::{CloseError, FlushError, Lost, Reason, Refused, StartError};
 use crate::identity::{event_id, producers};
 use crate::report::{Closed, Flushed, Report};
+use crate::room::Room;
 use crate::thread::{self, Tools};
 use crate::waiting::{self, NoAnswer, Reply};
 
@@ -35,6 +36,8 @@ struct Inner {
     /// Per lane, what its events carry as `producer`.
     producers: Box<[Box<str>]>,
     buffer_bytes: u64,
+    /// For those who wait for room.
+    room: Arc<Room>,
     commands: mpsc::Sender<Command>,
     /// What `close` answers once the engine has ended.
     ended: Arc<Ended>,
@@ -55,7 +58,9 @@ impl Store {
         let (lanes, driver) = Lanes::new(backing, config.lanes, Box::new(bell.clone()));
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let ended = Arc::new(OnceLock::new());
-        let thread = Engine::spawn(&config, driver, clock, bell, receiver, Arc::clone(&ended))?;
+        let room = Arc::new(Room::default());
+        let shared = Shared { ended: Arc::clone(&ended), room: Arc::clone(&room) };
+        let thread = Engine::spawn(&config, driver, clock, bell, receiver, shared)?;
         tracing::info!(
             url = config.url,
             buffer_bytes = config.buffer_bytes(),
@@ -69,6 +74,7 @@ impl Store {
                 clock,
                 producers: producers(config.producer.as_deref(), config.lanes),
                 buffer_bytes: config.buffer_bytes(),
+                room,
                 commands,
                 ended,
                 thread: Mutex::new(Some(thread)),
@@ -91,12 +97,69 @@ impl Store {
     /// as refused.
     pub fn record(&self, event: &Event<'_>) -> Result<Receipt, Refused> {
         let inner = &*self.inner;
-        let lane = thread::lane(inner.producers.len());
-        let mut tools = Tools::take();
-        tools.scratch.clear();
-        let result = inner.accept(lane, event, &mut tools);
-        tools.put_back();
+        let result = inner.with_record(event, |lane, record| {
+            inner.lanes.record(lane, record, inner.clock.coarse_ms())
+        });
         result.map_err(|reason| refused(event, reason))
+    }
+
+    /// [`record`](Self::record), but when the buffer is full, blocks until there is room, at most
+    /// for `deadline`. The event's time and id are those of the call.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record); [`Reason::Full`] at the deadline, counted once.
+    ///
+    /// # Panics
+    /// As [`record`](Self::record).
+    pub fn record_wait(&self, event: &Event<'_>, deadline: Duration) -> Result<Receipt, Refused> {
+        let inner = &*self.inner;
+        let result = inner.with_record(event, |lane, record| {
+            let deadline = Instant::now().checked_add(deadline).unwrap_or_else(far_away);
+            inner.attempt(lane, record).unwrap_or_else(|| {
+                let waited = inner.room.wait(deadline, || inner.attempt(lane, record));
+                waited.unwrap_or_else(|| {
+                    inner.lanes.count_refusal(lane, Refusal::Full);
+                    Err(Refusal::Full)
+                })
+            })
+        });
+        result.map_err(|reason| refused(event, reason))
+    }
+
+    /// [`record`](Self::record), but when the buffer is full, the future waits until there is
+    /// room. The event is encoded by the call itself, so the future borrows nothing, is Send, and
+    /// runs on any executor; it allocates only if it has to wait.
+    ///
+    /// Cancel safe: dropped before it is ready, the event was not accepted, and is counted as
+    /// refused for want of room.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record), but never [`Reason::Full`].
+    ///
+    /// # Panics
+    /// As [`record`](Self::record).
+    pub fn record_async(
+        &self,
+        event: &Event<'_>,
+    ) -> impl Future<Output = Result<Receipt, Refused>> + Send + use<> {
+        let inner = &*self.inner;
+        let mut held = None;
+        let result = inner.with_record(event, |lane, record| {
+            inner.attempt(lane, record).unwrap_or_else(|| {
+                held = Some(Held { inner: Arc::clone(&self.inner), lane, record: record.into() });
+                Err(Refusal::Full)
+            })
+        });
+        let result = result.map_err(|reason| refused(event, reason));
+        async move {
+            match (held, result) {
+                (Some(held), Err(mut refused)) => held.wait().await.map_err(|reason| {
+                    refused.reason = reason;
+                    refused
+                }),
+                (_, result) => result,
+            }
+        }
     }
 
     /// Blocks until every event accepted before this call is settled, at most for `deadline`.
@@ -207,8 +270,43 @@ impl<T> From<mpsc::error::TrySendError<T>> for Unsent {
 }
 
 impl Inner {
-    /// Encodes the event into the scratch and hands the record to the lane.
-    fn accept(&self, lane: usize, event: &Event<'_>, tools: &mut Tools) -> Result<Receipt, Reason> {
+    /// Encodes the event in the thread's scratch, and hands the record to `hand_in`.
+    fn with_record(
+        &self,
+        event: &Event<'_>,
+        hand_in: impl FnOnce(usize, &[u8]) -> Result<Receipt, Refusal>,
+    ) -> Result<Receipt, Reason> {
+        let lane = thread::lane(self.producers.len());
+        let mut tools = Tools::take();
+        tools.scratch.clear();
+        let result = self
+            .encode(lane, event, &mut tools)
+            .and_then(|()| hand_in(lane, &tools.scratch).map_err(|refusal| self.reason(refusal)));
+        tools.put_back();
+        result
+    }
+
+    fn reason(&self, refusal: Refusal) -> Reason {
+        match refusal {
+            Refusal::Full => Reason::Full { buffer_bytes: self.buffer_bytes },
+            Refusal::Closed => Reason::Closed,
+        }
+    }
+
+    /// Hands in a record; None if there is no room. Counts a refusal, unless it is for that.
+    fn attempt(&self, lane: usize, record: &[u8]) -> Option<Result<Receipt, Refusal>> {
+        match self.lanes.try_record(lane, record, self.clock.coarse_ms()) {
+            Err(Refusal::Full) => None,
+            Err(refusal) => {
+                self.lanes.count_refusal(lane, refusal);
+                Some(Err(refusal))
+            }
+            accepted => Some(accepted),
+        }
+    }
+
+    /// Encodes the event into the scratch.
+    fn encode(&self, lane: usize, event: &Event<'_>, tools: &mut Tools) -> Result<(), Reason> {
         let now = wall_clock();
         let identity = Identity {
             event_id: event_id(now, tools.random.u64(..)),
@@ -231,11 +329,7 @@ impl Inner {
             self.lanes.count_too_large(lane);
             return Err(Reason::TooLarge { bytes: tools.scratch.len(), max: RECORD_BYTES_MAX });
         }
-        let result = self.lanes.record(lane, &tools.scratch, self.clock.coarse_ms());
-        result.map_err(|refusal| match refusal {
-            Refusal::Full => Reason::Full { buffer_bytes: self.buffer_bytes },
-            Refusal::Closed => Reason::Closed,
-        })
+        Ok(())
     }
 
     fn send_flush(
@@ -292,6 +386,37 @@ impl Drop for Inner {
         // If it can't be sent, the engine has ended, or the closed channel will tell it.
         let _ = self.commands.try_send(command);
     }
+}
+
+/// A record that waits for room. Dropped before it got any, it is a refused one.
+struct Held {
+    inner: Arc<Inner>,
+    lane: usize,
+    /// Empty once its end is known.
+    record: Box<[u8]>,
+}
+
+impl Held {
+    async fn wait(mut self) -> Result<Receipt, Reason> {
+        let Self { inner, lane, record } = &self;
+        let result = inner.room.wait_async(|| inner.attempt(*lane, record)).await;
+        let result = result.map_err(|refusal| inner.reason(refusal));
+        self.record = Box::default();
+        result
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.record.is_empty() {
+            self.inner.lanes.count_refusal(self.lane, Refusal::Full);
+        }
+    }
+}
+
+/// A deadline further away than the clock can say.
+fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(1 << 32)
 }
 
 #[cold]

@@ -42,7 +42,7 @@ impl Slots {
                 || (slot.in_flight < depth
                     && !slot.is_one_by_one
                     && !slot.is_slow
-                    && now_ms < slot.progress_ms + FOLLOW_WITHIN_MS)
+                    && now_ms < slot.progress_ms + FRESH_MS)
         };
         let slots = self.connections.iter().enumerate().filter(|(_, slot)| can_take(slot));
         slots.min_by_key(|(_, slot)| slot.in_flight).map(|(connection, _)| connection)
@@ -64,7 +64,7 @@ impl Slots {
     pub(crate) fn answered(&mut self, connection: usize, is_checked: bool, now_ms: u64) {
         let slot = &mut self.connections[connection];
         slot.is_up = true;
-        slot.is_slow = now_ms >= slot.progress_ms + FOLLOW_WITHIN_MS;
+        slot.is_slow = now_ms >= slot.progress_ms + FRESH_MS;
         slot.progress_ms = now_ms;
         slot.in_flight -= 1;
         slot.answers_since_proof =
@@ -92,12 +92,19 @@ impl Slots {
         self.connections[connection].answers_since_proof.is_none_or(|n| n >= ANSWERS_PER_PROOF)
     }
 
-    /// Why none is free.
-    pub(crate) fn cause(&self) -> Cause {
-        if self.is_any_up() { Cause::ServerSlow } else { Cause::NoConnection }
+    /// Why none is free. A request that has only just been put on a connection is taken to have
+    /// one: the first byte follows within a turn of the loop, unless it must be made first.
+    pub(crate) fn cause(&self, now_ms: u64) -> Cause {
+        let is_connected = |slot: &Slot| slot.is_up || now_ms < slot.progress_ms + FRESH_MS;
+        if self.connections.iter().any(is_connected) {
+            Cause::ServerSlow
+        } else {
+            Cause::NoConnection
+        }
     }
 }
 
 const ANSWERS_PER_PROOF: u64 = 1_000;
-/// How long after a connection's last progress another request may be put behind its first.
-const FOLLOW_WITHIN_MS: u64 = 50;
+/// How long a connection's last progress says that it works: so long, another request may be put
+/// behind its first.
+const FRESH_MS: u64 = 50;

@@ -128,6 +128,7 @@ impl Engine {
         reply: Reply<Result<Closed, CloseError>>,
     ) {
         self.driver.close();
+        self.room.wake(); // Who waits for room is told that there will be none.
         let closing = self.calls.closing.get_or_insert_with(|| Closing {
             deadline,
             deadline_ms: deadline_ms(now_ms, deadline),
