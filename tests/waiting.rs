@@ -20,7 +20,7 @@ fn full() -> (Gate, Scripted, Store, u64) {
     let mut config = config(&server.url());
     config.lanes = 1;
     config.buffer_bytes = Some(1 << 20);
-    let store = Store::start(config).unwrap();
+    let store = Store::start(config).expect("a valid configuration");
     let (accepted, _) = record_until_refused(&store, &event("rr-filler"));
     (gate, server, store, accepted)
 }
