@@ -123,8 +123,8 @@ impl<'a> Scanner<'a> {
         self.peek()
     }
 
-    /// Steps over one value and all that is in it. The outer loop is at a value each time, the inner
-    /// one at a key or behind a value.
+    /// Steps over one value and all that is in it. The outer loop is at a value each time, the
+    /// inner one at a key or behind a value.
     #[inline(always)]
     fn walk(&mut self) -> Result<(), Problem> {
         let mut open = Open { levels: 0, objects: 0 };

@@ -1,7 +1,7 @@
 //! Callers that wait for room in the buffer.
 //!
-//! A caller says that it waits, tries once more, and only then sleeps; the driver frees a block, and
-//! then looks whether anybody waits. One of the two sees the other: this is the store-buffering
+//! A caller says that it waits, tries once more, and only then sleeps; the driver frees a block,
+//! and then looks whether anybody waits. One of the two sees the other: this is the store-buffering
 //! pattern, hence a sequentially consistent fence on either side. Nobody pays for it but those who
 //! wait, and the driver once a turn.
 
