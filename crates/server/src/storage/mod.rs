@@ -91,7 +91,8 @@ pub enum StorageError {
     /// The schema can't be brought to this version's.
     #[error(transparent)]
     Migration(#[from] MigrationError),
-    /// The disk is full, or failed, or the database is locked: trying again later may help.
+    /// The disk is full, or the database is locked: nothing was stored, and trying again later may
+    /// help.
     #[error("the storage is unavailable: {reason}")]
     Unavailable {
         /// What the database said.
@@ -103,7 +104,7 @@ pub enum StorageError {
         /// How long a query may take.
         limit_ms: u128,
     },
-    /// Anything else: a damaged file, a broken constraint, a fault of ours.
+    /// Anything else: a disk that fails, a damaged file, a broken constraint, a fault of ours.
     #[error("the storage failed: {reason}")]
     Failed {
         /// What the database said.

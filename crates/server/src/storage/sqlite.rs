@@ -223,9 +223,10 @@ fn open_error(path: &Path, error: rusqlite::Error) -> StorageError {
 fn storage_error(error: rusqlite::Error) -> StorageError {
     let reason = error.to_string();
     match error.sqlite_error_code() {
+        // Certainly not stored. A failed read or write of the disk is not among them: when the sync
+        // of a commit fails, nobody knows what reached it, and a 503 would say that nothing did.
         Some(
             ErrorCode::DiskFull
-            | ErrorCode::SystemIoFailure
             | ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::CannotOpen
