@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 /// Records audit events without waiting, and can always say where each one is.
@@ -38,6 +38,9 @@ pub(crate) enum Command {
     /// Put load on a DataStorage, and measure
     #[command(after_help = AFTER_HELP)]
     Load(LoadArgs),
+    /// Check the configuration that an engine takes from the environment, and show it
+    #[command(after_help = AFTER_HELP)]
+    Validate(ValidateArgs),
 }
 
 #[derive(Debug, Args)]
@@ -119,6 +122,30 @@ pub(crate) struct LoadArgs {
     pub(crate) durability: Durability,
 }
 
+/// The flags without a variable here have the engine's own as their twin, which the engine reads:
+/// it has its own forms of values, and takes an empty one as not set.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// The DataStorage: http://host:port
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) url: Option<String>,
+    /// Bytes of events to hold at most, also as 64MiB
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) buffer_bytes: Option<u64>,
+    /// How long an event waits for company
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) flush_interval: Option<Duration>,
+    /// Events in one request at most
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_events_max: Option<usize>,
+    /// Connections at most
+    #[arg(long, value_name = "N", visible_alias = "connections")]
+    pub(crate) connections_max: Option<usize>,
+    /// Print one object of JSON instead of lines
+    #[arg(long, env = "LEDGERLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub(crate) json: bool,
+}
+
 /// What `demo` and `load` have in common.
 #[derive(Debug, Args)]
 pub(crate) struct RecordingArgs {
@@ -136,6 +163,9 @@ pub(crate) struct RecordingArgs {
     #[arg(long, env = "LEDGERLINE_SHUTDOWN_TIMEOUT", value_name = "TIME", default_value = "60s")]
     #[arg(value_parser = duration)]
     pub(crate) shutdown_timeout: Duration,
+    /// Draw how long calls of record took
+    #[arg(long, env = "LEDGERLINE_PLOT", value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
     /// End stdout with a report as one line of JSON
     #[arg(long, env = "LEDGERLINE_JSON", value_parser = BoolishValueParser::new())]
     pub(crate) json: bool,
@@ -260,17 +290,24 @@ mod tests {
         command().debug_assert();
         let command = command();
         let commands = command.get_subcommands().chain([&command]);
-        for arg in commands.flat_map(clap::Command::get_arguments) {
+        let args = commands.flat_map(|command| {
+            let is_validate = command.get_name() == "validate";
+            command.get_arguments().map(move |arg| (is_validate, arg))
+        });
+        for (is_validate, arg) in args {
             let name = arg.get_long().expect("no argument goes without a name");
             let twin = format!("LEDGERLINE_{}", name.to_uppercase().replace('-', "_"));
             let given = arg.get_env().map(|twin| twin.to_str().unwrap());
-            assert_eq!(given, Some(&*twin), "{name}");
+            let is_read_by_engine = is_validate && !["json", "log-format"].contains(&name);
+            let expected = (!is_read_by_engine).then_some(&*twin);
+            assert_eq!(given, expected, "{name}");
         }
     }
 
     #[test]
     fn each_help_fits_a_screen() {
-        for line in ["ledgerline --help", "ledgerline demo --help", "ledgerline load --help"] {
+        for command_name in ["", "demo ", "serve ", "load ", "validate "] {
+            let line = format!("ledgerline {command_name}--help");
             let error = command().try_get_matches_from(line.split(' ')).unwrap_err();
             let help = error.to_string();
             assert_eq!(error.exit_code(), 0);

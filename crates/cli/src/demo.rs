@@ -20,6 +20,7 @@ use crate::args::DemoArgs;
 use crate::calibration::Machine;
 use crate::drive::Run;
 use crate::events::Payloads;
+use crate::plot::PlotFile;
 use crate::producers::{Plan, run_name};
 use crate::progress::Progress;
 use crate::query::{self, Wanted};
@@ -28,6 +29,7 @@ use crate::report::{Report, Stored, millis};
 /// Runs the command.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let payloads = Payloads::load(args.recording.input.as_deref())?;
+    let plot = args.recording.plot.as_deref().map(PlotFile::open).transpose()?;
     let place = Place::of(args)?;
     let machine = Machine::measure(place.directory()).context("the disk can't be measured")?;
     let server = start_server(&place.path)?;
@@ -60,7 +62,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
 
     let report = Report::new(&run, Some(stored), machine, settings);
     report.print(args.recording.json)?;
-    Ok(exit(&run, stored))
+    PlotFile::finish(plot, &run.tally.record_ns, exit(&run, stored))
 }
 
 /// 0 only if what the engine says and what is stored agree.

@@ -15,12 +15,14 @@ use crate::calibration::Machine;
 use crate::drive::Run;
 use crate::events::Payloads;
 use crate::null_sink::NullSink;
+use crate::plot::PlotFile;
 use crate::producers::{Plan, run_name};
 use crate::report::{Report, millis};
 
 /// Runs the command.
 pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
     let payloads = Payloads::load(args.recording.input.as_deref())?;
+    let plot = args.recording.plot.as_deref().map(PlotFile::open).transpose()?;
     let Durability::Memory = args.durability;
     let directory = std::env::temp_dir();
     let machine = Machine::measure(&directory).context("the disk can't be measured")?;
@@ -52,7 +54,7 @@ pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
     let settings = settings(args, &plan, &config);
     let run = Run::drive(config, &plan, args.recording.shutdown_timeout)?;
     Report::new(&run, None, machine, settings).print(args.recording.json)?;
-    Ok(run.exit())
+    PlotFile::finish(plot, &run.tally.record_ns, run.exit())
 }
 
 fn settings(args: &LoadArgs, plan: &Plan, config: &Config) -> serde_json::Value {

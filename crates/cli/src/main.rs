@@ -1,22 +1,26 @@
-//! The `ledgerline` command: `demo`, `serve` and `load`.
+//! The `ledgerline` command: `demo`, `serve`, `load` and `validate`.
 //!
 //! Results go to stdout, talk goes to stderr. Exit status: 0 every accepted event was delivered,
-//! 3 something accepted was not, 2 the command line is wrong, 1 anything else failed.
+//! 3 something accepted was not, 2 the command line or the configuration is wrong, 1 anything else
+//! failed.
 
 mod allocations;
 mod args;
 mod calibration;
 mod demo;
+mod distribution;
 mod drive;
 mod events;
 mod load;
 mod null_sink;
+mod plot;
 mod producers;
 mod progress;
 mod query;
 mod report;
 mod serve;
 mod signals;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -36,7 +40,7 @@ enum Exit {
     Delivered = 0,
     /// The command could not do its work.
     Failed = 1,
-    /// The command line is wrong.
+    /// The command line is wrong, or the configuration.
     Usage = 2,
     /// An event was accepted and not delivered.
     Undelivered = 3,
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Validate(args) => validate::run(&args),
     };
     let exit = result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

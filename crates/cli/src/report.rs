@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::calibration::Machine;
+use crate::distribution::Distribution;
 use crate::drive::Run;
 
 /// The report of a run.
@@ -32,6 +33,9 @@ pub(crate) struct Report {
     allocations_per_record: f64,
     machine: Machine,
     config: Value,
+    /// For people only.
+    #[serde(skip)]
+    record_distribution: Distribution,
 }
 
 /// What the query API gave back.
@@ -131,14 +135,18 @@ impl Report {
             allocations_per_record: run.tally.allocations as f64 / accepted,
             machine,
             config,
+            record_distribution: (&run.tally.record_ns).into(),
         }
     }
 
-    /// Prints the report on stdout: for people, and with `json` one more line for scripts.
+    /// Prints the report on stdout: for people, and then either one more line for scripts, with
+    /// `json`, or how the calls' times are distributed.
     pub(crate) fn print(&self, json: bool) -> anyhow::Result<()> {
         println!("{self}");
         if json {
             println!("{}", serde_json::to_string(self)?);
+        } else if self.record_distribution.calls > 0 {
+            println!("\n{}", self.record_distribution);
         }
         Ok(())
     }

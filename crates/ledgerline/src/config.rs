@@ -77,7 +77,7 @@ pub enum ConfigError {
     /// The URL can't be used.
     #[error("url {url:?}: {reason}")]
     Url {
-        /// What was given.
+        /// What was given; not shown if it has an `@`, before which a password may stand.
         url: String,
         /// What is wrong with it.
         reason: EndpointError,
@@ -209,8 +209,11 @@ impl Config {
     }
 
     pub(crate) fn endpoint(&self) -> Result<Endpoint, ConfigError> {
-        Endpoint::parse(&self.url)
-            .map_err(|reason| ConfigError::Url { url: self.url.clone(), reason })
+        Endpoint::parse(&self.url).map_err(|reason| {
+            let has_secret = self.url.contains('@');
+            let url = if has_secret { "(not shown)".to_owned() } else { self.url.clone() };
+            ConfigError::Url { url, reason }
+        })
     }
 
     pub(crate) fn buffer_bytes(&self) -> u64 {
@@ -300,8 +303,9 @@ mod tests {
 
     #[test]
     fn an_invalid_field_is_named_with_its_limits() {
-        let cases: [(Breakage, &str); 8] = [
+        let cases: [(Breakage, &str); 9] = [
             (|config| config.url = "ftp://x".into(), "url \"ftp://x\""),
+            (|config| config.url = "http://me:secret@x".into(), "url \"(not shown)\""),
             (|config| config.buffer_events = 0, "buffer_events is 0"),
             (|config| config.buffer_bytes = Some(1), "buffer_bytes is 1"),
             (|config| config.batch_events_max = 0, "batch_events_max is 0"),
@@ -314,7 +318,7 @@ mod tests {
             let mut config = Config::new("http://localhost:8080");
             break_it(&mut config);
             let error = config.validate().unwrap_err().to_string();
-            assert!(error.contains(message), "{error}");
+            assert!(error.contains(message) && !error.contains("secret"), "{error}");
         }
     }
 }

@@ -60,6 +60,27 @@ fn without_json_the_findings_are_for_people() {
     let stdout = text(&output.stdout);
     assert!(stdout.contains("1,000 rows, 1,000 distinct event ids, 0 missing"), "{stdout}");
     assert!(!stdout.contains('{'), "{stdout}");
+    let (_, drawn) = stdout.split_once("time in record, in ns").unwrap();
+    assert_eq!(drawn.matches(&"#".repeat(40)).count(), 1, "{drawn}");
+    assert!(drawn.lines().all(|line| line.len() <= 80), "{drawn}");
+}
+
+#[test]
+fn with_json_no_times_are_drawn() {
+    let output = run(&["demo", "--events", "10", "--json"]);
+    assert!(!text(&output.stdout).contains('#'), "{output:?}");
+}
+
+#[test]
+fn the_times_are_drawn_to_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("times.svg");
+    std::fs::write(&file, "x".repeat(100_000)).unwrap();
+    let plot = file.to_str().unwrap();
+    report(&["demo", "--events", "1000", "--plot", plot, "--json"], 0);
+    let drawn = std::fs::read_to_string(&file).unwrap();
+    assert!(drawn.starts_with("<svg ") && drawn.ends_with("</svg>\n"), "{drawn}");
+    assert!(drawn.contains(">1,000 calls: p50 "), "{drawn}");
 }
 
 const PROMISED: &str = r#"{"schema":"ledgerline.report/1",

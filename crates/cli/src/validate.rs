@@ -1,0 +1,114 @@
+//! `ledgerline validate`: the engine's configuration as the environment has it, checked and shown.
+//!
+//! Invariant: it reads the variables as an engine does that is started from them, with the
+//! engine's own code, so that it finds what that would find. Each variable must have its form,
+//! also one that a flag overrides. Limit: nothing is started, and no server is asked.
+
+use std::time::Duration;
+
+use ledgerline::{Config, Memory};
+use serde_json::{Map, Value, json};
+
+use crate::Exit;
+use crate::args::{Usage, ValidateArgs};
+use crate::report::{grouped, millis};
+
+/// Runs the command.
+pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<Exit> {
+    let config = match &args.url {
+        Some(url) => Config::from_env_at(url),
+        None => Config::from_env(),
+    };
+    let mut config = config.map_err(|error| Usage(error.to_string()))?;
+    config.buffer_bytes = args.buffer_bytes.or(config.buffer_bytes);
+    config.flush_interval = args.flush_interval.unwrap_or(config.flush_interval);
+    config.batch_events_max = args.batch_events_max.unwrap_or(config.batch_events_max);
+    config.connections_max = args.connections_max.unwrap_or(config.connections_max);
+    let memory = config.memory().map_err(|error| Usage(error.to_string()))?;
+    let fields = fields(&config);
+    if args.json {
+        println!("{}", object(fields, &memory));
+    } else {
+        print!("{}", lines(&fields, &memory));
+    }
+    Ok(Exit::Delivered)
+}
+
+/// Every field with its value, in their order; null is what is not set.
+fn fields(config: &Config) -> Vec<(&'static str, Value)> {
+    let time = |time: Duration| json!(millis(time));
+    vec![
+        ("url", json!(config.url)),
+        ("producer", json!(config.producer)),
+        ("buffer_events", json!(config.buffer_events)),
+        ("buffer_bytes", json!(config.buffer_bytes)),
+        ("batch_events_max", json!(config.batch_events_max)),
+        ("batch_bytes_max", json!(config.batch_bytes_max)),
+        ("flush_interval_ms", time(config.flush_interval)),
+        ("retries_max", json!(config.retries_max)),
+        ("retry_delay_min_ms", time(config.retry_delay_min)),
+        ("retry_delay_max_ms", time(config.retry_delay_max)),
+        ("connections_max", json!(config.connections_max)),
+        ("pipeline_depth_max", json!(config.pipeline_depth_max)),
+        ("connect_timeout_ms", time(config.connect_timeout)),
+        ("request_timeout_ms", time(config.request_timeout)),
+        ("lanes", json!(config.lanes)),
+    ]
+}
+
+/// For scripts.
+fn object(fields: Vec<(&'static str, Value)>, memory: &Memory) -> Value {
+    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+    json!({
+        "schema": "ledgerline.config/1",
+        "config": fields.collect::<Map<_, _>>(),
+        "memory": {
+            "block_count": memory.block_count,
+            "blocks_bytes": memory.blocks_bytes,
+            "gather_bytes": memory.gather_bytes,
+            "connections_bytes": memory.connections_bytes,
+            "histograms_bytes": memory.histograms_bytes,
+            "total_bytes": memory.total_bytes(),
+        },
+    })
+}
+
+/// For people.
+fn lines(fields: &[(&'static str, Value)], memory: &Memory) -> String {
+    let mut text = String::new();
+    for (name, value) in fields {
+        let value = match value {
+            Value::Null => "not set".to_owned(),
+            Value::String(value) => value.clone(),
+            value => value.as_u64().map_or_else(|| value.to_string(), grouped),
+        };
+        text += &format!("{name:<19} {value}\n");
+    }
+    text += "\nmemory at most, in MiB\n";
+    let blocks = format!("{} blocks", grouped(memory.block_count));
+    for (name, bytes) in [
+        (&*blocks, memory.blocks_bytes),
+        ("gather", memory.gather_bytes),
+        ("connections", memory.connections_bytes),
+        ("histograms", memory.histograms_bytes),
+        ("total", memory.total_bytes()),
+    ] {
+        text += &format!("{name:<19} {:>10.2}\n", bytes as f64 / f64::from(1 << 20));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_field_is_left_out() {
+        let config = Config::new("http://localhost:8080");
+        let debug = format!("{config:#?}");
+        let fields = fields(&config);
+        let shown = fields.iter().map(|(name, _)| name.strip_suffix("_ms").unwrap_or(name));
+        let names = debug.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
+        assert!(shown.eq(names.map(|(name, _)| name)), "{debug}");
+    }
+}
