@@ -293,7 +293,7 @@ impl Delivery {
             // The server never looked at it: no try, and no reason to pause.
             found.attempts -= 1;
             self.ready.push_front(batch);
-        } else if is_unprocessed && !found.is_begun && !self.slots.is_any_up() {
+        } else if is_unprocessed && !found.is_begun && !self.slots.is_any_up(now_ms) {
             self.unreachable(batch, now_ms);
         } else {
             self.retry(batch, 0, now_ms);

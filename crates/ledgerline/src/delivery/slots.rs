@@ -78,9 +78,12 @@ impl Slots {
         *slot = Slot { in_flight: slot.in_flight - 1, is_one_by_one, ..Slot::default() };
     }
 
-    /// Whether a connection was last seen working.
-    pub(crate) fn is_any_up(&self) -> bool {
-        self.connections.iter().any(|slot| slot.is_up)
+    /// Whether the server is there, by what a connection shows: it is up and waits for an answer,
+    /// or had one a moment ago. One that has been idle for longer shows nothing.
+    pub(crate) fn is_any_up(&self, now_ms: u64) -> bool {
+        let shows_it =
+            |slot: &Slot| slot.is_up && (slot.in_flight > 0 || now_ms < slot.progress_ms + SEEN_MS);
+        self.connections.iter().any(shows_it)
     }
 
     /// Whether a request waits for its connection.
@@ -104,6 +107,8 @@ impl Slots {
     }
 }
 
+/// How long an answer shows that the server is there.
+const SEEN_MS: u64 = 1_000;
 const ANSWERS_PER_PROOF: u64 = 1_000;
 /// How long a connection's last progress says that it works: so long, another request may be put
 /// behind its first.

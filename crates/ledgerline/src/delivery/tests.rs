@@ -330,6 +330,25 @@ fn an_outage_is_probed_by_one_batch_at_a_time_and_the_others_grow() {
 }
 
 #[test]
+fn idle_connections_do_not_hide_that_the_server_has_gone() {
+    let mut delivery = machine(limits());
+    push(&mut delivery, 0, 20, 0, 10);
+    for send in sends(&mut delivery, 1) {
+        delivery.first_byte(send.batch, 1);
+        delivery.answered(send.batch, &answer(201), Some(true), 2);
+    }
+    let mut tries = 0;
+    for now_ms in 10_000..30_000 {
+        push(&mut delivery, 20 + now_ms as u32, 1, now_ms, 10);
+        for send in sends(&mut delivery, now_ms) {
+            tries += 1;
+            delivery.failed(send.batch, &failure(Certainty::NotProcessed), now_ms);
+        }
+    }
+    assert!((5..40).contains(&tries), "{tries} tries in 20 s");
+}
+
+#[test]
 fn a_request_that_no_server_looked_at_is_no_try() {
     let mut delivery = machine(Limits { retries_max: Some(0), ..limits() });
     push(&mut delivery, 0, 10, 0, 10);
