@@ -30,8 +30,9 @@ pub(crate) struct Batch {
     pub(crate) sent_ms: u64,
     /// The first byte of the present try was written.
     pub(crate) is_begun: bool,
+    /// A part of a batch that was too big.
     pub(crate) is_half: bool,
-    /// Since when no connection could take a batch, when this one was cut.
+    /// Since when no connection could take a batch, when this one was first put on one.
     pub(crate) blocked_since_ms: Option<u64>,
     /// A connection took it once.
     pub(crate) is_offered: bool,

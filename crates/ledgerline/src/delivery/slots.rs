@@ -16,7 +16,7 @@ struct Slot {
     in_flight: usize,
     /// When it last began to wait, or got an answer.
     progress_ms: u64,
-    /// The connection has written a byte since it last failed.
+    /// It has written a byte or had an answer since it last failed, or last began to wait.
     is_up: bool,
     /// Answers since the last whose ids were checked, that one counted. None: since it last
     /// failed, none was.
