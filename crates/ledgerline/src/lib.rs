@@ -2,8 +2,9 @@
 //!
 //! [`Store::record`] encodes an event into memory taken at start, and returns: on its common path
 //! it makes no system call and takes no lock, and it doesn't allocate once its thread is warm. A
-//! thread of the engine's own batches the events and ships them to DataStorage over HTTP/1.1, retrying
-//! until they are stored. [`Store::accounts`] says, at any moment, what became of every event.
+//! thread of the engine's own batches the events and ships them to DataStorage over HTTP/1.1,
+//! retrying until they are stored. [`Store::accounts`] says, at any moment, what became of every
+//! event.
 //!
 //! ```no_run
 //! use std::time::Duration;

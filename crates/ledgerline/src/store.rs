@@ -85,8 +85,8 @@ impl Store {
     /// Accepts an event, or says why not.
     ///
     /// Never waits: takes no lock and makes no system call, unless to wake an idle engine, and
-    /// doesn't allocate once the thread is warm. After `Ok` the event is accepted: it will be delivered,
-    /// or be found in the accounts as what became of it.
+    /// doesn't allocate once the thread is warm. After `Ok` the event is accepted: it will be
+    /// delivered, or be found in the accounts as what became of it.
     ///
     /// # Errors
     /// [`Refused`], with the event's correlation id: the buffer is full, the store is closed, or
