@@ -38,7 +38,8 @@ fn lanes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lanes");
     group.throughput(Throughput::Elements(1));
     group.bench_function("record 704 bytes, one producer", |bencher| {
-        let (lanes, driver) = Lanes::new(Box::new(Anonymous::new(128)), 4, Box::new(Silent));
+        let (lanes, driver) =
+            Lanes::new(Box::new(Anonymous::new(128).unwrap()), 4, Box::new(Silent));
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let thread = thread::spawn(move || drive(driver, &seen));

@@ -27,6 +27,18 @@ pub enum Outcome {
     Expired = 7,
 }
 
+impl Outcome {
+    /// Whether DataStorage has it.
+    #[must_use]
+    pub fn is_delivered(self) -> bool {
+        matches!(self, Self::Delivered | Self::QueuedByServer)
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        ALL.into_iter().find(|outcome| *outcome as u8 == code)
+    }
+}
+
 /// A consistent cut of the accounts. All figures count events since the engine's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -229,5 +241,14 @@ impl PublishedTotals {
     }
 }
 
+const ALL: [Outcome; OUTCOMES] = [
+    Outcome::Delivered,
+    Outcome::QueuedByServer,
+    Outcome::DeadLettered,
+    Outcome::Evicted,
+    Outcome::GaveUp,
+    Outcome::Closed,
+    Outcome::Expired,
+];
 const OUTCOMES: usize = 7;
 const WORDS: usize = OUTCOMES + 3;

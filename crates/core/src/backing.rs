@@ -1,5 +1,7 @@
 //! Where blocks live.
-#![cfg_attr(not(ledgerline_loom), expect(unsafe_code, reason = "takes zeroed memory as blocks"))]
+#![cfg_attr(not(ledgerline_loom), expect(unsafe_code, reason = "takes mapped memory as blocks"))]
+
+use std::io;
 
 use crate::block::Block;
 
@@ -11,41 +13,73 @@ pub trait Backing: Send + Sync + 'static {
     fn blocks(&self) -> &[Block];
 }
 
-/// Anonymous memory: gone with the process.
+/// Anonymous memory: gone with the process, and not there in a process forked off it.
+///
+/// A fork would otherwise mark every page as shared, and the parent's producers would pay for a
+/// copy of each at their next record.
+#[cfg(not(ledgerline_loom))]
+#[derive(Debug)]
+pub struct Anonymous {
+    memory: memmap2::MmapRaw,
+    blocks: usize,
+}
+
+#[cfg(not(ledgerline_loom))]
+impl Anonymous {
+    /// Takes the memory of `blocks` blocks now, every page of it, so that no producer meets a page
+    /// fault later.
+    ///
+    /// # Errors
+    /// The system has no such memory, or no address space for it.
+    pub fn new(blocks: usize) -> io::Result<Self> {
+        let bytes = blocks.checked_mul(size_of::<Block>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let memory = memmap2::MmapOptions::new().len(bytes).populate().map_anon()?;
+        #[cfg(target_os = "linux")]
+        memory.advise(memmap2::Advice::DontFork)?;
+        let anonymous = Self { memory: memory.into(), blocks };
+        for block in anonymous.blocks() {
+            block.touch_pages(); // Where the system doesn't populate, or not all of it.
+        }
+        Ok(anonymous)
+    }
+}
+
+#[cfg(not(ledgerline_loom))]
+impl Backing for Anonymous {
+    fn blocks(&self) -> &[Block] {
+        let first = self.memory.as_ptr().cast::<Block>();
+        // SAFETY: the mapping is as long as `blocks` blocks, lives as long as self, and begins at a
+        // page, which is aligned for a block. It began as zeroes, and every field of a block is an
+        // atomic or a cell of an integer: all-zero bytes are a value of each, and writing through
+        // a shared reference is theirs to allow.
+        unsafe { std::slice::from_raw_parts(first, self.blocks) }
+    }
+}
+
+/// Blocks for a model.
+#[cfg(ledgerline_loom)]
 #[derive(Debug)]
 pub struct Anonymous {
     blocks: Box<[Block]>,
 }
 
+#[cfg(ledgerline_loom)]
 impl Anonymous {
-    /// Takes the memory of `blocks` blocks now, every page of it, so that no producer meets a page
-    /// fault later.
+    /// So many.
     ///
-    /// # Panics
-    /// When the allocator has no such memory, as every allocation does.
-    #[cfg(not(ledgerline_loom))]
-    #[must_use]
-    pub fn new(blocks: usize) -> Self {
-        let zeroed = Box::<[Block]>::new_zeroed_slice(blocks);
-        // SAFETY: every field of a block is an integer, an atomic or a cell of one; all-zero bytes
-        // are a value of each.
-        let blocks = unsafe { zeroed.assume_init() };
-        for block in &blocks {
-            block.touch_pages();
-        }
-        Self { blocks }
-    }
-
-    /// Blocks for a model.
-    #[cfg(ledgerline_loom)]
-    #[must_use]
-    pub fn new(blocks: usize) -> Self {
-        Self { blocks: (0..blocks).map(|_| Block::new()).collect() }
+    /// # Errors
+    /// None.
+    pub fn new(blocks: usize) -> io::Result<Self> {
+        Ok(Self { blocks: (0..blocks).map(|_| Block::new()).collect() })
     }
 }
 
+#[cfg(ledgerline_loom)]
 impl Backing for Anonymous {
     fn blocks(&self) -> &[Block] {
         &self.blocks
     }
 }
+
+// A mapping begins at a page.
+const _: () = assert!(align_of::<Block>() <= 4096);

@@ -33,7 +33,8 @@ pub struct Block {
     /// See [`State`]. On a line of its own: every reservation of the lane writes it.
     pub(crate) state: CachePadded<AtomicU64>,
     pub(crate) opening: CachePadded<Opening>,
-    /// Written by the driver only, and away from the index's lines. Zero: not settled.
+    /// See [`Status`](crate::standing::Status). Written by the driver only, and away from the
+    /// index's lines.
     pub(crate) status: [AtomicU8; RECORDS_PER_BLOCK],
     /// See [`IndexWord`]. A line is shared by eight neighbouring records of one lane.
     pub(crate) index: [AtomicU64; RECORDS_PER_BLOCK],

@@ -4,6 +4,7 @@
 
 mod ledger;
 mod loan;
+mod rebuild;
 #[cfg(all(test, not(ledgerline_loom)))]
 mod tests;
 mod verify;
@@ -15,7 +16,8 @@ use crate::{
     driver::ledger::{LaneLedger, Life},
     lanes::{SeqTargets, Shared},
     pool::Ready,
-    sync::{Arc, Ordering},
+    standing::{Exception, Status},
+    sync::{Arc, AtomicU8, Ordering},
     word::{BlockWord, LaneWord, State, next_generation},
 };
 
@@ -78,7 +80,9 @@ impl Driver {
         }
         while let Some(Ready { lane, block }) = self.shared.pool.pop_ready() {
             let state = self.shared.blocks()[block.id as usize].load_state(Ordering::Relaxed);
-            debug_assert_eq!(state.generation(), block.generation, "recycled before it was popped");
+            if state.generation() != block.generation {
+                continue; // A rebuild found it sealed before its sealer pushed it.
+            }
             self.meet(lane, block);
             if self.lives[block.id as usize].final_count.is_some() {
                 continue; // It was abandoned before its sealer pushed it.
@@ -159,20 +163,37 @@ impl Driver {
     /// When one of them was not taken, or is settled already: both would make the accounts lie.
     pub fn settle(&mut self, block: u32, first: u32, count: u32, outcome: Outcome) {
         self.settle_in_place(block, first, count, outcome);
-        self.totals.add(outcome, u64::from(count));
-        self.publish();
         self.recycle_if_done(block);
+    }
+
+    /// Notes, for those who ask, that `count` neighbouring records were put on a connection.
+    ///
+    /// # Panics
+    /// As [`settle`](Self::settle).
+    pub fn mark_sent(&mut self, block: u32, first: u32, count: u32) {
+        self.mark(block, first, count, Status::sent);
+    }
+
+    /// Notes that a try of unknown outcome may have stored `count` neighbouring records: should
+    /// they be dropped or dead-lettered, they are counted as possibly stored.
+    ///
+    /// # Panics
+    /// As [`settle`](Self::settle).
+    pub fn mark_possibly_stored(&mut self, block: u32, first: u32, count: u32) {
+        self.mark(block, first, count, Status::possibly_stored);
+    }
+
+    fn mark(&mut self, block: u32, first: u32, count: u32, change: impl Fn(Status) -> Status) {
+        for status in self.owed(block, first, count) {
+            let marked = change(Status(status.load(Ordering::Relaxed)));
+            // Release: pairs with the Acquire in `Lanes::standing`, as in `settle_in_place`.
+            status.store(marked.0, Ordering::Release);
+        }
     }
 
     /// Counts records whose resend may have stored them twice.
     pub fn count_possibly_duplicated(&mut self, records: u64) {
         self.totals.possibly_duplicated += records;
-        self.publish();
-    }
-
-    /// Counts records dropped or dead-lettered although a try of unknown outcome preceded.
-    pub fn count_possibly_stored(&mut self, records: u64) {
-        self.totals.possibly_stored += records;
         self.publish();
     }
 
@@ -187,6 +208,24 @@ impl Driver {
                 self.reclaim(lane);
             }
         }
+    }
+
+    /// Sealed blocks, the oldest first, whose records are all taken and not all settled.
+    #[must_use]
+    pub fn sealed_blocks(&self) -> Vec<u32> {
+        let is_waiting = |life: &Life| {
+            life.final_count.is_some_and(|count| life.taken == count && life.settled < count)
+        };
+        let lives = self.lives.iter().enumerate().filter(|(_, life)| is_waiting(life));
+        let mut sealed: Vec<_> = lives.map(|(id, life)| (life.opened_ms, id as u32)).collect();
+        sealed.sort_unstable();
+        sealed.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Blocks that no lane holds.
+    #[must_use]
+    pub fn blocks_free(&self) -> usize {
+        self.shared.pool.blocks_free()
     }
 
     /// Whether a lane would find a block.
@@ -245,9 +284,14 @@ impl Driver {
             }
         }
         self.held.clear();
-        self.totals.add(outcome, abandoned);
-        self.publish();
         abandoned
+    }
+
+    /// [`close`](Self::close) for an engine that has failed: who records is told so.
+    pub fn fail(&mut self) {
+        // Relaxed: the swaps that close the lanes publish it.
+        self.shared.has_failed.store(true, Ordering::Relaxed);
+        self.close();
     }
 
     /// The accounts, exact on the out side.
@@ -279,9 +323,13 @@ impl Driver {
         while life.taken < count
             && let Some(word) = block.committed(life.taken)
         {
-            let accepted_ms = life.opened_ms + u64::from(word.age_ms);
-            sink(Record { block: id, index: life.taken, bytes: word.length, accepted_ms });
+            let index = life.taken;
             life.taken += 1;
+            // Only after a rebuild there are settled ones among those to be taken.
+            if !Status(block.status[index as usize].load(Ordering::Relaxed)).is_settled() {
+                let accepted_ms = life.opened_ms + u64::from(word.age_ms);
+                sink(Record { block: id, index, bytes: word.length, accepted_ms });
+            }
         }
     }
 
@@ -296,27 +344,73 @@ impl Driver {
         }
     }
 
-    fn settle_in_place(&mut self, id: u32, first: u32, count: u32, outcome: Outcome) {
-        let life = &mut self.lives[id as usize];
+    /// The status bytes of records that were taken and are not settled.
+    fn owed(&self, id: u32, first: u32, count: u32) -> &[AtomicU8] {
+        let life = &self.lives[id as usize];
         assert!(life.is_known && first + count <= life.taken, "settled before it was taken");
         let block = &self.shared.blocks()[id as usize];
-        for status in &block.status[first as usize..(first + count) as usize] {
-            assert_eq!(status.load(Ordering::Relaxed), 0, "settled twice");
-            // Release: for those who wait for one record's outcome.
-            status.store(outcome as u8, Ordering::Release);
+        let statuses = &block.status[first as usize..(first + count) as usize];
+        let is_open = |status: &AtomicU8| !Status(status.load(Ordering::Relaxed)).is_settled();
+        assert!(statuses.iter().all(is_open), "settled twice");
+        statuses
+    }
+
+    /// Nothing between the first status and the totals can panic: after a panic elsewhere, a rebuild
+    /// finds the two in agreement.
+    fn settle_in_place(&mut self, id: u32, first: u32, count: u32, outcome: Outcome) {
+        let mut possibly_stored = 0;
+        let mut exception: Option<Exception> = None;
+        let Life { lane, generation, .. } = self.lives[id as usize];
+        for (status, index) in self.owed(id, first, count).iter().zip(first..) {
+            let settled = Status(status.load(Ordering::Relaxed)).settled(outcome);
+            // Release: pairs with the Acquire in `Lanes::standing`; a byte of this life is not
+            // seen with the state of the one before.
+            status.store(settled.0, Ordering::Release);
+            possibly_stored += u64::from(settled.is_possibly_stored());
+            if outcome == Outcome::Delivered {
+                continue;
+            }
+            match &mut exception {
+                Some(span) if span.status == settled => span.count += 1,
+                _ => {
+                    let span = Exception {
+                        block: id,
+                        generation,
+                        first: index,
+                        count: 1,
+                        status: settled,
+                    };
+                    if let Some(ended) = exception.replace(span) {
+                        self.shared.exceptions.note(ended);
+                    }
+                }
+            }
         }
+        if let Some(ended) = exception {
+            self.shared.exceptions.note(ended);
+        }
+        self.totals.add(outcome, u64::from(count));
+        self.totals.possibly_stored += possibly_stored;
+        self.publish();
+        self.ledgers[lane as usize].count(count);
+        self.advance_life(id, count);
+    }
+
+    fn advance_life(&mut self, id: u32, count: u32) {
+        let life = &mut self.lives[id as usize];
+        let block = &self.shared.blocks()[id as usize];
         life.settled += count;
         while life.prefix < life.taken
-            && block.status[life.prefix as usize].load(Ordering::Relaxed) != 0
+            && Status(block.status[life.prefix as usize].load(Ordering::Relaxed)).is_settled()
         {
             life.prefix += 1;
         }
-        self.ledgers[life.lane as usize].settle(life, count);
+        self.ledgers[life.lane as usize].settle(life);
     }
 
     fn is_settled(&self, id: u32, index: u32) -> bool {
         let block = &self.shared.blocks()[id as usize];
-        block.status[index as usize].load(Ordering::Relaxed) != 0
+        Status(block.status[index as usize].load(Ordering::Relaxed)).is_settled()
     }
 
     /// Notes the block's present life, if it isn't known yet.
@@ -408,14 +502,19 @@ impl Driver {
         let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
         let lane_word = &self.shared.lanes[life.lane as usize].word;
         let _ = lane_word.compare_exchange(from, to, release, relaxed);
-        for index in 0..life.settled as usize {
-            // Relaxed, as the status below: published by the store of the state and by the queue.
-            block.index[index].store(0, Ordering::Relaxed);
-            block.status[index].store(0, Ordering::Relaxed);
+        for index in &block.index[..life.settled as usize] {
+            // Relaxed: published by the store of the state and by the queue.
+            index.store(0, Ordering::Relaxed);
         }
-        // Release: publishes the cleared index before the new generation (I7).
+        // Release: publishes the cleared index before the new generation (I7), and what was noted
+        // of the records to those who find their generation over.
         let free = State::free(next_generation(life.generation));
         block.state.store(free.0, Ordering::Release);
+        for status in &block.status[..life.settled as usize] {
+            // Release, and after the state: pairs with the Acquire in `Lanes::standing`; who reads
+            // a cleared status sees that the generation is over.
+            status.store(Status::RECORDED.0, Ordering::Release);
+        }
         // Relaxed, and before the push: who pops the block, or finds it gone, sees it, so that a
         // producer that starves after that says so again.
         self.shared.is_starving.store(false, Ordering::Relaxed);

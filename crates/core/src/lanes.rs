@@ -11,6 +11,7 @@ use crate::{
     driver::Driver,
     pool::{Pool, Ready},
     receipt::Receipt,
+    standing::{Exceptions, Standing, of_living},
     sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Ordering, spin_loop},
     word::{AGE_MS_MAX, BlockWord, IndexWord, LaneWord, State},
 };
@@ -39,6 +40,12 @@ pub enum Refusal {
     /// The engine takes no more records.
     #[error("the engine is closed")]
     Closed,
+    /// The engine takes no more records, because it has failed.
+    #[error("the engine has failed")]
+    Failed,
+    /// This process was forked off the engine's.
+    #[error("the engine is in another process")]
+    Forked,
 }
 
 /// For each lane, the sequence number that its next record would have had at some moment.
@@ -54,6 +61,10 @@ pub(crate) struct Shared {
     pub(crate) is_starving: CachePadded<AtomicBool>,
     /// Loans out per block, see `loan.rs`. Not in the block: they end with the process.
     pub(crate) lent: Box<[CachePadded<AtomicU32>]>,
+    /// How records ended that were not simply delivered.
+    pub(crate) exceptions: Exceptions,
+    /// The engine was closed because it had failed.
+    pub(crate) has_failed: AtomicBool,
     pub(crate) bell: Box<dyn Bell>,
     backing: Box<dyn Backing>,
 }
@@ -72,6 +83,8 @@ struct Tally {
     closed: AtomicU64,
     invalid: AtomicU64,
     too_large: AtomicU64,
+    forked: AtomicU64,
+    failed: AtomicU64,
 }
 
 impl Lanes {
@@ -94,6 +107,8 @@ impl Lanes {
             out: CachePadded::new(PublishedTotals::new()),
             is_starving: CachePadded::new(AtomicBool::new(false)),
             lent: blocks.iter().map(|_| CachePadded::new(AtomicU32::new(0))).collect(),
+            exceptions: Exceptions::new(blocks.len()),
+            has_failed: AtomicBool::new(false),
             bell,
             backing,
         });
@@ -156,6 +171,8 @@ impl Lanes {
         let counter = match refusal {
             Refusal::Full => &tally.full,
             Refusal::Closed => &tally.closed,
+            Refusal::Failed => &tally.failed,
+            Refusal::Forked => &tally.forked,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -184,6 +201,34 @@ impl Lanes {
         let out = self.shared.out.read();
         let accepted = (0..self.len()).map(|lane| self.shared.next_seq(lane)).sum();
         out.accounts(accepted, self.shared.refused())
+    }
+
+    /// Events that were not accepted, by reason. Touches no block.
+    #[must_use]
+    pub fn refused(&self) -> Refused {
+        self.shared.refused()
+    }
+
+    /// What a record has come to. Costs a few loads, or a search of some thousand spans if its
+    /// block is gone and not everything was delivered.
+    #[must_use]
+    pub fn standing(&self, receipt: Receipt) -> Standing {
+        let (generation, index) = (receipt.generation(), receipt.index());
+        let Some(block) = self.shared.blocks().get(receipt.block() as usize) else {
+            return Standing::Forgotten;
+        };
+        let Some(status) = block.status.get(index as usize) else { return Standing::Forgotten };
+        // Acquire: pairs with the Release stores of the driver. Who reads a byte of a later life,
+        // or one cleared for it, also sees the later state below.
+        let status = status.load(Ordering::Acquire);
+        // Acquire: pairs with the Release in `Driver::recycle`; what was noted of the records is
+        // seen when their generation is over.
+        let state = block.load_state(Ordering::Acquire);
+        if state.generation() != generation {
+            let now = state.generation();
+            return self.shared.exceptions.of_ended(receipt.block(), generation, index, now);
+        }
+        if index < state.count() { of_living(status) } else { Standing::Forgotten }
     }
 }
 
@@ -230,8 +275,8 @@ impl Shared {
             closed: sum(|tally| &tally.closed),
             invalid: sum(|tally| &tally.invalid),
             too_large: sum(|tally| &tally.too_large),
-            forked: 0,
-            failed: 0,
+            forked: sum(|tally| &tally.forked),
+            failed: sum(|tally| &tally.failed),
         }
     }
 
@@ -242,6 +287,10 @@ impl Shared {
             // driver's recycling of the block visible.
             let packed = lane_word.load(Ordering::Acquire);
             match LaneWord::unpack(packed) {
+                // Relaxed: set before the lane was closed, which the load above has seen.
+                LaneWord::Closed(_) if self.has_failed.load(Ordering::Relaxed) => {
+                    return Err(Refusal::Failed);
+                }
                 LaneWord::Closed(_) => return Err(Refusal::Closed),
                 LaneWord::Empty(seq) => self.install(lane, packed, seq, now_ms)?,
                 LaneWord::Block(word) => {

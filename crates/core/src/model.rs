@@ -61,6 +61,7 @@
 
 mod accounts;
 mod record;
+mod standing;
 mod wake;
 
 use loom::{sync::Notify, thread};
@@ -80,7 +81,7 @@ impl Bell for Token {
 fn engine(lanes: usize, blocks: usize) -> (Lanes, Driver, Token) {
     let token = Token(Arc::new(Notify::new()));
     let (lanes, driver) =
-        Lanes::new(Box::new(Anonymous::new(blocks)), lanes, Box::new(token.clone()));
+        Lanes::new(Box::new(Anonymous::new(blocks).unwrap()), lanes, Box::new(token.clone()));
     (lanes, driver, token)
 }
 

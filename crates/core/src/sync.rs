@@ -2,15 +2,18 @@
 
 #[cfg(not(ledgerline_loom))]
 pub(crate) use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
 
 #[cfg(ledgerline_loom)]
 pub(crate) use loom::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
+
+#[cfg(ledgerline_loom)]
+pub(crate) use std::sync::PoisonError;
 
 /// Tells the processor, or the model's scheduler, that another thread must move first.
 #[cfg(not(ledgerline_loom))]

@@ -108,6 +108,11 @@ pub(crate) fn next_generation(generation: u32) -> u32 {
     (generation + 1) & GENERATION_MASK
 }
 
+/// How many generations after `generation` a block at `now` is.
+pub(crate) fn generations_between(generation: u32, now: u32) -> u32 {
+    now.wrapping_sub(generation) & GENERATION_MASK
+}
+
 /// Where a record lies: offset in bits 42..64, length 22..42, age 1..22, COMMITTED 0.
 ///
 /// Both bounds are in the word, so that a record in the making hides nothing behind it. Zero means

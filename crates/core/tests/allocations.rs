@@ -41,7 +41,7 @@ impl Bell for Deaf {
 
 #[test]
 fn recording_does_not_allocate_from_an_empty_lane_to_a_full_and_a_closed_engine() {
-    let (lanes, mut driver) = Lanes::new(Box::new(Anonymous::new(3)), 1, Box::new(Deaf));
+    let (lanes, mut driver) = Lanes::new(Box::new(Anonymous::new(3).unwrap()), 1, Box::new(Deaf));
     let before = ALLOCATIONS.get();
     let accepted = (0..).take_while(|_| lanes.record(0, &[1; 704], 0).is_ok()).count() as u64;
     let (_, refused) = (lanes.next_producer_seq(0), lanes.record(0, &[1; 704], 0));

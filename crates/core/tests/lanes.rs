@@ -174,7 +174,7 @@ fn a_full_block_rings_even_if_another_producer_starves_already() {
 fn a_driver_that_is_awake_is_not_rung_for_each_record() {
     let rings = Arc::new(AtomicU64::new(0));
     let bell = Box::new(Counter(Arc::clone(&rings)));
-    let (lanes, _driver) = Lanes::new(Box::new(Anonymous::new(2)), 1, bell);
+    let (lanes, _driver) = Lanes::new(Box::new(Anonymous::new(2).unwrap()), 1, bell);
     for _ in 0..100 {
         lanes.record(0, &[1; 10], 0).unwrap();
     }

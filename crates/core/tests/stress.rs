@@ -134,7 +134,7 @@ fn produce(
                 produced.full += 1;
                 thread::yield_now();
             }
-            Err(Refusal::Closed) => break,
+            Err(_) => break,
         }
     }
     produced

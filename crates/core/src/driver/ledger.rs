@@ -64,8 +64,26 @@ impl LaneLedger {
         self.advance();
     }
 
-    pub(super) fn settle(&mut self, life: &Life, count: u32) {
+    /// Counts settled records.
+    pub(super) fn count(&mut self, count: u32) {
         self.settled += u64::from(count);
+    }
+
+    /// Forgets everything but the count.
+    pub(super) fn reset(&mut self) {
+        self.watermark = 0;
+        self.stretches.clear();
+    }
+
+    /// Every block with a record below `next_seq` has been opened again: what lies before the first
+    /// of them is settled.
+    pub(super) fn resume(&mut self, next_seq: u64) {
+        let first = self.stretches.front().map_or(next_seq, |first| first.base_seq);
+        self.watermark = first.min(next_seq);
+    }
+
+    /// Notes how far the block's records are settled without a gap.
+    pub(super) fn settle(&mut self, life: &Life) {
         self.stretch(life).settled_to = life.base_seq + u64::from(life.prefix);
         self.advance();
     }

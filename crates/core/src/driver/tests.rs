@@ -48,7 +48,7 @@ impl Stopped {
 }
 
 fn engine() -> (Lanes, Driver) {
-    Lanes::new(Box::new(Anonymous::new(3)), 1, Box::new(Deaf))
+    Lanes::new(Box::new(Anonymous::new(3).unwrap()), 1, Box::new(Deaf))
 }
 
 fn taken(take: impl FnOnce(&mut dyn FnMut(Record))) -> Vec<u32> {
@@ -135,5 +135,49 @@ fn a_block_abandoned_with_a_writer_inside_is_not_used_again() {
     commit();
     driver.take_sealed(&mut |record| panic!("{record:?} was abandoned"));
     assert_eq!((driver.has_hole(), driver.accounts().pending), (false, 0));
+    driver.verify().unwrap();
+}
+
+#[test]
+fn a_rebuilt_driver_owes_exactly_what_is_not_settled() {
+    let (lanes, mut driver) = engine();
+    for number in 0..5 {
+        lanes.record(0, &[number; 100], 0).unwrap();
+    }
+    assert_eq!(
+        taken(|sink| _ = driver.take_open(u64::MAX, &mut |record| sink(record))),
+        [0, 1, 2, 3, 4]
+    );
+    driver.mark_sent(0, 1, 3);
+    driver.settle(0, 0, 1, Outcome::Delivered);
+    driver.settle(0, 2, 1, Outcome::Delivered);
+    let before = driver.accounts();
+    assert_eq!(driver.rebuild(), 2, "records 1 and 3 were sent");
+    driver.verify().unwrap();
+    assert_eq!(driver.accounts(), before);
+    let targets = lanes.seq_targets();
+    assert_eq!(taken(|sink| _ = driver.take_open(u64::MAX, &mut |record| sink(record))), [1, 3, 4]);
+    driver.settle(0, 1, 1, Outcome::GaveUp);
+    driver.settle(0, 3, 2, Outcome::GaveUp);
+    assert!(driver.has_reached(&targets));
+    assert_eq!(driver.accounts().possibly_stored, 2, "of the three, 4 was never sent");
+    driver.verify().unwrap();
+}
+
+#[test]
+fn a_rebuilt_driver_recycles_a_sealed_block_once() {
+    let (lanes, mut driver) = engine();
+    lanes.record(0, &[1; 100], 0).unwrap();
+    let stopped = Stopped::new(&lanes);
+    stopped.seal();
+    driver.rebuild();
+    assert_eq!(taken(|sink| driver.take_sealed(&mut |record| sink(record))), [0]);
+    driver.settle(0, 0, 1, Outcome::Delivered);
+    driver.tend_pool();
+    assert_eq!(driver.blocks_free(), 3);
+    stopped.push(); // Its sealer comes late.
+    driver.take_sealed(&mut |record| panic!("{record:?} was taken twice"));
+    driver.tend_pool();
+    assert_eq!(driver.blocks_free(), 3);
     driver.verify().unwrap();
 }
