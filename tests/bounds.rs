@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use ledgerline::{
-    Config, Event, Field, FieldError, Json, Problem, Reason, StartError, Store, Value,
+    Config, Event, Field, FieldError, Json, Problem, Refused, StartError, Store, Value,
 };
 use ledgerline_testkit::{
     Gate, Reply, Scripted, WAIT, assert_all_delivered, config, event, record_until_refused,
@@ -37,9 +37,7 @@ fn a_full_buffer_refuses_and_takes_events_again_once_the_server_recovers() {
     let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(4_000));
     let data = Json(&text);
     let (accepted, refused) = record_until_refused(&store, &with(&data, "rr-too-much"));
-    assert_eq!(refused.reason, Reason::Full { buffer_bytes: 1 << 20 });
-    assert_eq!(&*refused.correlation_id, "rr-too-much");
-    assert_eq!(&*refused.event_type, "gateway.signal.received");
+    assert_eq!(refused, Refused::Full { buffer_bytes: 1 << 20 });
     let message = refused.to_string();
     assert!(message.contains("rr-too-much") && message.contains("full"), "{message}");
     assert!(accepted >= 200, "a buffer of 1 MiB holds 200 events of 4 KiB, not {accepted}");
@@ -105,7 +103,7 @@ fn event_data_over_its_limit_is_refused_by_name_and_size() {
     let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(BYTES - 8));
     let refused = store.record(&with(&Json(&text), "rr-big")).unwrap_err();
     let problem = Problem::TooLarge { bytes: BYTES, max: 262_144 };
-    assert_eq!(refused.reason, Reason::Invalid(FieldError { field: Field::EventData, problem }));
+    assert_eq!(refused, Refused::Invalid(FieldError { field: Field::EventData, problem }));
     assert_eq!(
         refused.to_string(),
         "audit event gateway.signal.received (correlation id rr-big) refused: \
@@ -129,7 +127,7 @@ fn an_event_whose_fields_are_too_long_together_is_refused() {
     store.record(&event).expect("the data alone fits");
     event.error_message = Some(&message);
     let refused = store.record(&event).unwrap_err();
-    let Reason::TooLarge { bytes, max } = refused.reason else { panic!("{refused}") };
+    let Refused::TooLarge { bytes, max } = refused else { panic!("{refused}") };
     assert!(bytes > max && max == 384 << 10, "{bytes} bytes, the limit is {max}");
     let accounts = store.close(WAIT).unwrap().report.accounts;
     assert_all_delivered(&accounts, 1);

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ledgerline::{CloseError, FlushError, Reason, Store};
+use ledgerline::{CloseError, FlushError, Refused, Store};
 use ledgerline_testkit::{Scripted, WAIT, assert_all_delivered, config, event};
 use tokio::runtime::{Builder, Runtime};
 
@@ -67,10 +67,10 @@ fn recording_against_close_is_stored_or_refused_and_never_lost() {
                                 accepted.fetch_add(1, Ordering::Relaxed);
                                 recorded_once.store(true, Ordering::Relaxed);
                             }
-                            Err(refused) if refused.reason == Reason::Closed => break,
+                            Err(Refused::Closed) => break,
                             // A full buffer is no part of this promise.
                             Err(refused) => {
-                                assert!(matches!(refused.reason, Reason::Full { .. }), "{refused}")
+                                assert!(matches!(refused, Refused::Full { .. }), "{refused}")
                             }
                         }
                     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ledgerline::{CloseError, FlushError, Reason, Store};
+use ledgerline::{CloseError, FlushError, Refused, Store};
 use ledgerline_testkit::{Gate, Reply, Scripted, WAIT, assert_all_delivered, config, event, serve};
 
 /// An interval that no test lives to see: what is sent, is sent for another reason.
@@ -132,8 +132,7 @@ fn after_close_every_call_says_that_the_store_is_closed() {
     assert_eq!(clone.close(WAIT), Ok(closed.clone()), "from every clone");
 
     let refused = store.record(&event("rr-late")).unwrap_err();
-    assert_eq!(refused.reason, Reason::Closed);
-    assert_eq!(&*refused.correlation_id, "rr-late");
+    assert_eq!(refused, Refused::Closed);
     let accounts = store.accounts();
     assert_all_delivered(&accounts, 1);
     assert_eq!((accounts.refused.closed, accounts.refused.total()), (1, 1));
@@ -163,7 +162,7 @@ fn the_guard_closes_and_delivers() {
     store.record(&event("rr-1")).unwrap();
     drop(guard);
     assert!(server.has_stored("rr-1"));
-    assert_eq!(store.record(&event("rr-2")).unwrap_err().reason, Reason::Closed);
+    assert_eq!(store.record(&event("rr-2")).unwrap_err(), Refused::Closed);
 }
 
 #[test]

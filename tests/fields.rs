@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ledgerline::{
-    Category, Envelope, Event, Field, FieldError, Json, Outcome, Problem, Reason, Store, Timestamp,
-    Value,
+    Category, Envelope, Event, Field, FieldError, Json, Outcome, Problem, Refused, Store,
+    Timestamp, Value,
 };
 use ledgerline_testkit::{Served, WAIT, config, event, serve};
 
@@ -65,7 +65,7 @@ fn refusing() -> Store {
 #[track_caller]
 fn assert_refused(store: &Store, event: &Event<'_>, field: Field, problem: Problem) {
     let refused = store.record(event).expect_err("it can't be stored");
-    assert_eq!(refused.reason, Reason::Invalid(FieldError { field, problem }));
+    assert_eq!(refused, Refused::Invalid(FieldError { field, problem }));
     assert!(refused.to_string().contains(field.name()), "{refused}");
 }
 

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use ledgerline::{Reason, Store};
+use ledgerline::{Refused, Store};
 use ledgerline_testkit::{
     Gate, Reply, Scripted, WAIT, assert_all_delivered, config, event, record_until_refused,
 };
@@ -58,8 +58,7 @@ fn with_room_nobody_waits() {
 fn a_wait_that_ends_at_its_deadline_is_refused_and_counted_once() {
     let (_gate, _server, store, accepted) = full();
     let refused = store.record_wait(&event("rr-late"), Duration::from_millis(20)).unwrap_err();
-    assert_eq!(refused.reason, Reason::Full { buffer_bytes: 1 << 20 });
-    assert_eq!(&*refused.correlation_id, "rr-late");
+    assert_eq!(refused, Refused::Full { buffer_bytes: 1 << 20 });
     assert_eq!((store.accounts().accepted, store.accounts().refused.full), (accepted, 2));
 }
 
@@ -74,8 +73,8 @@ fn closing_ends_every_wait() {
     let future = store.record_async(&event("rr-2"));
     let awaiting = thread::spawn(move || runtime.block_on(future).unwrap_err());
     store.close(Duration::ZERO).unwrap_err();
-    assert_eq!(blocked.join().unwrap().reason, Reason::Closed);
-    assert_eq!(awaiting.join().unwrap().reason, Reason::Closed);
+    assert_eq!(blocked.join().unwrap(), Refused::Closed);
+    assert_eq!(awaiting.join().unwrap(), Refused::Closed);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use hdrhistogram::Histogram;
-use ledgerline::{Reason, Refused, Store};
+use ledgerline::{Refused, Store};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::allocations;
@@ -151,7 +151,7 @@ impl Producer {
                     }
                 }
                 Err(_) if is_over => break,
-                Err(Refused { reason: Reason::Full { .. }, .. }) => {
+                Err(Refused::Full { .. }) => {
                     thread::sleep(pause);
                     pause = (2 * pause).min(PAUSE_MAX);
                 }

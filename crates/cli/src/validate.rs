@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use ledgerline::{Config, Memory};
+use ledgerline::{Config, Memory, Overflow};
 use serde_json::{Map, Value, json};
 
 use crate::Exit;
@@ -42,6 +42,14 @@ fn fields(config: &Config) -> Vec<(&'static str, Value)> {
         ("producer", json!(config.producer)),
         ("buffer_events", json!(config.buffer_events)),
         ("buffer_bytes", json!(config.buffer_bytes)),
+        (
+            "overflow",
+            json!(match config.overflow {
+                Overflow::Reject => "reject",
+                Overflow::EvictOldest => "evict_oldest",
+                _ => "unknown",
+            }),
+        ),
         ("batch_events_max", json!(config.batch_events_max)),
         ("batch_bytes_max", json!(config.batch_bytes_max)),
         ("flush_interval_ms", time(config.flush_interval)),

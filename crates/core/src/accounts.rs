@@ -5,6 +5,8 @@
 //! out first, then in: every settled event read is contained in the accepted ones, so `pending` is
 //! never negative, and never less than it was when the out side was read.
 
+use std::fmt;
+
 use crate::sync::{AtomicU64, Ordering, fence, spin_loop};
 
 /// What finally became of a record. Each accepted record gets exactly one.
@@ -25,6 +27,20 @@ pub enum Outcome {
     Closed = 6,
     /// Older than the configured age.
     Expired = 7,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Delivered => "delivered",
+            Self::QueuedByServer => "queued by the server",
+            Self::DeadLettered => "dead-lettered",
+            Self::Evicted => "evicted",
+            Self::GaveUp => "given up",
+            Self::Closed => "dropped at close",
+            Self::Expired => "expired",
+        })
+    }
 }
 
 impl Outcome {

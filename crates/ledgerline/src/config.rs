@@ -39,6 +39,8 @@ pub struct Config {
     /// start. None (default): 64 MiB, or what `buffer_events` takes if that is more. At least one
     /// block for each lane and one more, at most 16 GiB.
     pub buffer_bytes: Option<u64>,
+    /// What happens to events that find the buffer full. Default [`Overflow::Reject`].
+    pub overflow: Overflow,
     /// Events in one request at most: 1 to 20,000. Default 1,000. The engine starts with 500 or
     /// this, whichever is less, because servers refuse what is above their own limit; after a
     /// minute it tries this, and again a minute after each refusal.
@@ -68,6 +70,19 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Entries for producers, 1 to 64. Threads share them. Default: two for each core, at most 16.
     pub lanes: usize,
+}
+
+/// Whose turn it is to be lost when the buffer is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The newest: `record` refuses, and the caller knows.
+    #[default]
+    Reject,
+    /// The oldest: the engine keeps an eighth of the blocks free by dropping the oldest one whose
+    /// events are not on their way, each counted as `dropped.evicted`. `record` still refuses if
+    /// that isn't fast enough, or if everything that is held is on its way.
+    EvictOldest,
 }
 
 /// A field of [`Config`] is outside its limits; nothing was started.
@@ -149,6 +164,7 @@ impl Config {
             producer: None,
             buffer_events: 10_000,
             buffer_bytes: None,
+            overflow: Overflow::Reject,
             batch_events_max: 1_000,
             batch_bytes_max: 4 * MIB,
             flush_interval: Duration::from_secs(1),
@@ -226,6 +242,14 @@ impl Config {
 
     pub(crate) fn block_count(&self) -> usize {
         (self.buffer_bytes() / BLOCK_BYTES as u64) as usize
+    }
+
+    /// Blocks that eviction keeps free. Zero: nothing is evicted.
+    pub(crate) fn reserve_blocks(&self) -> usize {
+        match self.overflow {
+            Overflow::Reject => 0,
+            Overflow::EvictOldest => (self.block_count() / 8).max(1),
+        }
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -10,6 +10,7 @@
 
 mod answer;
 mod batch;
+mod evict;
 mod gather;
 mod lateness;
 mod outage;
@@ -76,6 +77,8 @@ pub(crate) struct Send {
 pub(crate) struct Settlement {
     pub(crate) span: Span,
     pub(crate) outcome: Outcome,
+    /// The outcome of an earlier try is unknown: it may have stored them.
+    pub(crate) is_ambiguous: bool,
 }
 
 /// How many records are where, of those that the machine holds.
@@ -84,8 +87,6 @@ pub(crate) struct Whereabouts {
     pub(crate) in_flight: u64,
     pub(crate) retrying: u64,
     pub(crate) unsent: u64,
-    /// Of the first two, those whose outcome at the server is unknown.
-    pub(crate) possibly_stored: u64,
 }
 
 /// Counts of the machine's work.
@@ -96,7 +97,6 @@ pub(crate) struct Counts {
     pub(crate) batches_split: u64,
     pub(crate) events_sent: u64,
     pub(crate) possibly_duplicated: u64,
-    pub(crate) possibly_stored: u64,
 }
 
 #[derive(Debug)]
@@ -163,8 +163,12 @@ impl Delivery {
     /// Lets the time pass: retries come up, gathered records fall due.
     pub(crate) fn advance(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
-        let Self { ready, retries, .. } = self;
-        retries.advance(now_ms, &mut |batch| ready.push_back(batch));
+        let Self { ready, retries, batches, .. } = self;
+        retries.advance(now_ms, &mut |batch| {
+            if batches.contains_key(&batch) {
+                ready.push_back(batch); // It was not evicted meanwhile.
+            }
+        });
         if self.gather.due_ms(self.limits.flush_interval_ms).is_some_and(|due| due <= now_ms) {
             self.gather.force();
         }
@@ -349,11 +353,33 @@ impl Delivery {
                 (None, 0) => whereabouts.unsent += events,
                 (None, _) => whereabouts.retrying += events,
             }
-            if batch.connection.is_some() && batch.is_begun || batch.is_ambiguous {
-                whereabouts.possibly_stored += events;
-            }
         }
         whereabouts
+    }
+
+    /// The records whose outcome at the server is unknown at this moment.
+    pub(crate) fn ambiguous_spans(&self) -> impl Iterator<Item = Span> {
+        let is_ambiguous =
+            |batch: &&Batch| batch.connection.is_some() && batch.is_begun || batch.is_ambiguous;
+        self.batches.values().filter(is_ambiguous).flat_map(|batch| batch.spans.iter().copied())
+    }
+
+    /// Lets go of every record, after the engine has lost track: they will be pushed again. What the
+    /// machine has learned and counted stays.
+    pub(crate) fn restart(&mut self, now_ms: u64) {
+        self.gather = Gather::default();
+        self.batches.clear();
+        self.ready.clear();
+        self.retries = Wheel::new(now_ms);
+        self.slots = Slots::new(self.limits.connections_max);
+        self.settlements.clear();
+        self.blocked.end(now_ms);
+        self.outage = Outage::default();
+    }
+
+    /// Whether the server has shown that it keeps our ids, so that a resend is harmless.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.is_idempotent
     }
 
     fn is_cut_due(&self) -> bool {
@@ -380,15 +406,17 @@ impl Delivery {
 
     fn settle(&mut self, batch: BatchId, outcome: Outcome, now_ms: u64) {
         let found = self.batches.remove(&batch).expect("a batch is settled once");
-        let is_delivered = matches!(outcome, Outcome::Delivered | Outcome::QueuedByServer);
-        if is_delivered {
+        if outcome.is_delivered() {
             self.events_stored_max = self.events_stored_max.max(found.events);
             self.events_max_now = self.events_max_now.max(self.events_stored_max as usize);
             self.lateness.delivered(&found, now_ms);
-        } else if found.is_ambiguous {
-            self.counts.possibly_stored += u64::from(found.events);
         }
-        self.settlements.extend(found.spans.iter().map(|&span| Settlement { span, outcome }));
+        self.settle_spans(&found.spans, outcome, found.is_ambiguous);
+    }
+
+    fn settle_spans(&mut self, spans: &[Span], outcome: Outcome, is_ambiguous: bool) {
+        let settled = spans.iter().map(|&span| Settlement { span, outcome, is_ambiguous });
+        self.settlements.extend(settled);
     }
 
     fn retry(&mut self, batch: BatchId, delay_min_ms: u64, now_ms: u64) {

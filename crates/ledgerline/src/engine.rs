@@ -6,18 +6,17 @@
 
 mod calls;
 mod complaints;
+mod life;
+mod link;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ledgerline_codec::event_id_text;
-use ledgerline_core::{Bell, Driver, Outcome};
-use ledgerline_transport::{
-    Answer, Connection, ConnectionConfig, ConnectionEvent, Endpoint, Target, What,
-};
+use ledgerline_core::{Bell, Driver};
+use ledgerline_transport::{Answer, ConnectionConfig, ConnectionEvent, Endpoint, Target, What};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Notify, mpsc};
 
@@ -26,10 +25,11 @@ use crate::config::Config;
 use crate::delivery::{BatchId, Counts, Delivery, Send, keeps_our_ids};
 use crate::error::{CloseError, StartError};
 use crate::report::{Closed, Report};
-use crate::room::Room;
+use crate::signal::Signal;
 
 pub(crate) use self::calls::Command;
-use self::{calls::Calls, complaints::Complaints};
+pub(crate) use self::link::Link;
+use self::{calls::Calls, complaints::Complaints, link::Wire};
 
 /// What the engine leaves when its thread ends.
 #[derive(Debug)]
@@ -41,9 +41,13 @@ pub(crate) struct Last {
 pub(crate) type Ended = OnceLock<Last>;
 
 /// What the engine's thread shares with the handles, beside the lanes.
+#[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) ended: Arc<Ended>,
-    pub(crate) room: Arc<Room>,
+    /// Given when a lane would find a block.
+    pub(crate) room: Arc<Signal>,
+    /// Given when records were sent or settled.
+    pub(crate) settled: Arc<Signal>,
 }
 
 /// Wakes the driver. Keeps a ring for a driver that is awake.
@@ -60,10 +64,12 @@ pub(crate) struct Engine {
     clock: Clock,
     driver: Driver,
     delivery: Delivery,
+    link: Link,
     target: Target,
     endpoint: Arc<Endpoint>,
     connection_config: ConnectionConfig,
-    connections: Vec<Connection>,
+    connections_max: usize,
+    wires: Vec<Wire>,
     calls: Calls,
     failures: Complaints,
     losses: Complaints,
@@ -72,7 +78,14 @@ pub(crate) struct Engine {
     counted: Counts,
     flush_interval_ms: u64,
     next_verify_ms: u64,
-    room: Arc<Room>,
+    /// Blocks that eviction keeps free.
+    reserve_blocks: usize,
+    room: Arc<Signal>,
+    settled: Arc<Signal>,
+    /// A record was sent or settled in this turn.
+    has_news: bool,
+    /// Times that the engine began anew after a panic.
+    restarts: u32,
 }
 
 /// When to look into the lanes' open blocks again.
@@ -88,32 +101,30 @@ impl Engine {
     /// Starts the engine's thread.
     pub(crate) fn spawn(
         config: &Config,
+        link: Link,
         driver: Driver,
         clock: Clock,
         bell: NotifyBell,
-        mut commands: mpsc::Receiver<Command>,
-        Shared { ended, room }: Shared,
+        commands: mpsc::Receiver<Command>,
+        Shared { ended, room, settled }: Shared,
     ) -> Result<JoinHandle<()>, StartError> {
         let endpoint = config.endpoint()?;
         let target = endpoint.post(BATCH_PATH).expect("a constant path is valid");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .max_blocking_threads(RESOLVER_THREADS_MAX)
-            .build()
-            .map_err(StartError::Thread)?;
+        let runtime = life::runtime().map_err(StartError::Thread)?;
         let mut connection_config = ConnectionConfig::default();
         connection_config.connect_timeout = config.connect_timeout;
         connection_config.request_timeout = config.request_timeout;
         connection_config.depth = config.pipeline_depth_max;
-        let mut engine = Self {
+        let engine = Self {
             clock,
             driver,
             delivery: Delivery::new(config.limits(), clock.now_ms(), fastrand::Rng::new()),
+            link,
             target,
             endpoint: Arc::new(endpoint),
             connection_config,
-            connections: Vec::with_capacity(config.connections_max),
+            connections_max: config.connections_max,
+            wires: Vec::new(),
             calls: Calls::default(),
             failures: Complaints::new("audit requests failed"),
             losses: Complaints::new("audit events lost"),
@@ -121,45 +132,20 @@ impl Engine {
             counted: Counts::default(),
             flush_interval_ms: config.limits().flush_interval_ms,
             next_verify_ms: VERIFY_INTERVAL_MS,
+            reserve_blocks: config.reserve_blocks(),
             room,
+            settled,
+            has_news: false,
+            restarts: 0,
         };
-        let connections_max = config.connections_max;
-        let run = move || {
-            let run = AssertUnwindSafe(|| {
-                runtime.block_on(engine.run(connections_max, &bell, &mut commands));
-            });
-            let last = match catch_unwind(run) {
-                Ok(()) => engine.last(),
-                Err(_) => engine.fail(),
-            };
-            // Ends the connections, and doesn't wait for a resolver that hangs.
-            runtime.shutdown_background();
-            let replies = std::mem::take(&mut engine.calls);
-            let closed = last.closed.clone();
-            let _ = ended.set(last);
-            replies.answer_closes(&closed);
-            // Only now: who finds the channel closed, or its call dropped, finds the last answer.
-            commands.close();
-            while commands.blocking_recv().is_some() {}
-        };
+        let run = move || engine.live(runtime, &bell, commands, &ended);
         std::thread::Builder::new().name("ledgerline".into()).spawn(run).map_err(StartError::Thread)
     }
 
     /// Runs until the engine is closed and has given everything its outcome.
-    async fn run(
-        &mut self,
-        connections_max: usize,
-        bell: &NotifyBell,
-        commands: &mut mpsc::Receiver<Command>,
-    ) {
+    async fn run(&mut self, bell: &NotifyBell, commands: &mut mpsc::Receiver<Command>) {
         let (sender, mut events) = mpsc::unbounded_channel();
-        self.connections = (0..connections_max)
-            .map(|slot| {
-                let endpoint = Arc::clone(&self.endpoint);
-                let config = self.connection_config.clone();
-                Connection::spawn(slot, endpoint, config, sender.clone())
-            })
-            .collect();
+        self.wires = (0..self.connections_max).map(|slot| self.wire(slot, &sender)).collect();
         loop {
             let now_ms = self.clock.now_ms();
             self.turn(now_ms);
@@ -197,9 +183,13 @@ impl Engine {
             self.send(send);
         }
         self.settle();
+        self.evict();
         self.driver.tend_pool();
         if self.driver.has_room() {
-            self.room.wake();
+            self.room.give();
+        }
+        if std::mem::take(&mut self.has_news) {
+            self.settled.give();
         }
         if now_ms >= self.next_verify_ms {
             self.next_verify_ms = now_ms + VERIFY_INTERVAL_MS;
@@ -246,18 +236,20 @@ impl Engine {
         };
     }
 
-    fn send(&self, Send { connection, batch }: Send) {
+    fn send(&mut self, Send { connection, batch }: Send) {
         let found = self.delivery.batch(batch).expect("a batch to send exists");
         let mut body = Vec::with_capacity(found.spans.len() + 2);
         body.push(Bytes::from_static(b"["));
         for (place, span) in found.spans.iter().enumerate() {
+            self.driver.mark_sent(span.block, span.first, span.count);
             let loan = self.driver.lend(span.block, span.first, span.count);
             let bytes = Bytes::from_owner(loan);
             // Every record begins with a comma; an array must not.
             body.push(if place == 0 { bytes.slice(1..) } else { bytes });
         }
         body.push(Bytes::from_static(b"]"));
-        self.connections[connection].send(batch, &self.target, body);
+        self.wires[connection].send(batch, &self.target, body);
+        self.has_news = true;
     }
 
     fn on_connection(&mut self, event: ConnectionEvent) {
@@ -296,10 +288,14 @@ impl Engine {
     fn settle(&mut self) {
         for settlement in self.delivery.take_settlements() {
             let span = settlement.span;
-            if matches!(settlement.outcome, Outcome::DeadLettered | Outcome::GaveUp) {
-                self.losses.say(self.clock.now_ms(), &format_args!("{:?}", settlement.outcome));
+            if !settlement.outcome.is_delivered() {
+                self.losses.say(self.clock.now_ms(), &settlement.outcome);
+            }
+            if settlement.is_ambiguous {
+                self.driver.mark_possibly_stored(span.block, span.first, span.count);
             }
             self.driver.settle(span.block, span.first, span.count, settlement.outcome);
+            self.has_news = true;
         }
         let counts = self.delivery.counts();
         let known = std::mem::replace(&mut self.counted, counts);
@@ -307,8 +303,15 @@ impl Engine {
             let records = counts.possibly_duplicated - known.possibly_duplicated;
             self.driver.count_possibly_duplicated(records);
         }
-        if counts.possibly_stored > known.possibly_stored {
-            self.driver.count_possibly_stored(counts.possibly_stored - known.possibly_stored);
+    }
+
+    /// Makes room, where the configuration asks for it, when half of the reserve is used up.
+    fn evict(&mut self) {
+        let free = self.driver.blocks_free();
+        if free < self.reserve_blocks.div_ceil(2) {
+            let wanted = self.reserve_blocks - free;
+            self.delivery.evict(&self.driver.sealed_blocks(), wanted);
+            self.settle();
         }
     }
 
@@ -326,23 +329,14 @@ impl Engine {
     fn report(&self) -> Report {
         let cpu = clock_gettime(ClockId::ThreadCPUTime);
         let cpu = Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32);
-        Report::new(self.driver.accounts(), &self.delivery, self.clock.now_ms(), cpu)
-    }
-
-    /// After a panic: no event is accepted any more, and nobody is told that all is well.
-    fn fail(&mut self) -> Last {
-        tracing::error!("the audit engine has failed; events are refused from now on");
-        self.driver.close();
-        self.room.wake();
-        Last { closed: Err(CloseError::Failed), report: None }
+        let accounts = self.driver.accounts();
+        Report::new(accounts, &self.delivery, self.clock.now_ms(), cpu, self.restarts)
     }
 }
 
 const BATCH_PATH: &str = "/api/v1/audit/events/batch";
 /// How soon to look again at a record that is reserved but not committed.
 const TICK_MS: u64 = 1;
-/// Threads that look up the server's name, which may hang.
-const RESOLVER_THREADS_MAX: usize = 4;
 const VERIFY_INTERVAL_MS: u64 = 1_000;
 /// How long the engine goes on when every handle is gone.
 pub(crate) const ABANDONED_DEADLINE: Duration = Duration::from_secs(30);

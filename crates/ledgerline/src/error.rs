@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ledgerline_codec::EncodeError;
-use ledgerline_core::{Accounts, Imbalance};
+use ledgerline_core::{Accounts, Imbalance, Outcome as Settled};
 
 use crate::config::ConfigError;
+use crate::store::Stage;
 
 /// [`Store::start`](crate::Store::start) failed; nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -14,49 +15,86 @@ pub enum StartError {
     /// The configuration is invalid.
     #[error("invalid configuration")]
     Config(#[from] ConfigError),
+    /// The system has no memory for the buffer.
+    #[error("no memory for the buffer of {buffer_bytes} bytes")]
+    Memory {
+        /// Its size.
+        buffer_bytes: u64,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The engine's thread or runtime could not be made.
     #[error("the engine's thread could not be started")]
     Thread(#[source] std::io::Error),
 }
 
-/// [`Store::record`](crate::Store::record) did not accept an event. It was counted under its
+/// [`Store::record`](crate::Store::record) did not accept an event. It was counted under this
 /// reason; the caller still has the event.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("audit event {event_type} (correlation id {correlation_id}) refused: {reason}")]
-#[non_exhaustive]
-pub struct Refused {
-    /// Why.
-    pub reason: Reason,
-    /// The event's type.
-    pub event_type: Box<str>,
-    /// The event's correlation id.
-    pub correlation_id: Box<str>,
-}
-
-/// Why an event was refused.
+///
+/// Plain data, so that being refused costs a caller no allocation. Who logs it adds what names the
+/// event.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum Refused {
     /// The buffer has no room. Recording again later may succeed.
-    #[error("the buffer of {buffer_bytes} bytes is full")]
+    #[error("refused: the buffer of {buffer_bytes} bytes is full")]
     Full {
         /// The bound.
         buffer_bytes: u64,
     },
     /// The store was closed.
-    #[error("the store is closed")]
+    #[error("refused: the store is closed")]
     Closed,
     /// A field can't be stored.
-    #[error("{0}")]
+    #[error("refused: {0}")]
     Invalid(EncodeError),
     /// The event is too long, all fields together.
-    #[error("it is {bytes} bytes long when encoded, the limit is {max}")]
+    #[error("refused: it is {bytes} bytes long when encoded, the limit is {max}")]
     TooLarge {
         /// Its length as a record.
         bytes: usize,
         /// The longest record.
         max: usize,
     },
+    /// The engine's thread is gone after a defect.
+    #[error("refused: the engine has failed")]
+    Failed,
+    /// This process was forked off the store's: nobody here would send the event. Start a store of
+    /// this process's own.
+    #[error("refused: the store was started before this process was forked")]
+    Forked,
+}
+
+/// [`Store::wait`](crate::Store::wait) can't say that an event has reached the stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The deadline came first. The event is still held.
+    #[error("not {stage} within {deadline:?}")]
+    Deadline {
+        /// What was waited for.
+        stage: Stage,
+        /// The deadline that was given.
+        deadline: Duration,
+    },
+    /// The event is settled, and DataStorage has not acknowledged it.
+    #[error("{outcome}{}", if *.is_possibly_stored { ", though a try may have stored it" } else { "" })]
+    Undelivered {
+        /// What became of it.
+        outcome: Settled,
+        /// An earlier try, whose outcome is unknown, may have stored it.
+        is_possibly_stored: bool,
+    },
+    /// The event is settled for so long that it is no longer known how: more than 4,096 batches have
+    /// ended otherwise than stored since. Or the receipt is another store's.
+    #[error("what became of the event is no longer known")]
+    Forgotten,
+    /// The engine's thread is gone after a defect, and the event was not settled.
+    #[error("the engine has failed")]
+    Failed,
+    /// This process was forked off the store's.
+    #[error("the store was started before this process was forked")]
+    Forked,
 }
 
 /// [`Store::flush`](crate::Store::flush) can't say that everything before it is settled.
@@ -93,6 +131,9 @@ pub enum FlushError {
     /// The engine's thread is gone after a defect.
     #[error("the engine has failed")]
     Failed,
+    /// This process was forked off the store's.
+    #[error("the store was started before this process was forked")]
+    Forked,
 }
 
 /// Where events were at a deadline.
@@ -172,4 +213,7 @@ pub enum CloseError {
     /// The engine's thread is gone after a defect.
     #[error("the engine has failed")]
     Failed,
+    /// This process was forked off the store's, which is not closed by this.
+    #[error("the store was started before this process was forked")]
+    Forked,
 }

@@ -16,7 +16,7 @@ pub(crate) fn event_id(now: Timestamp, random: u64) -> Uuid {
 pub(crate) fn producers(name: Option<&str>, lanes: usize) -> Box<[Box<str>]> {
     let name = name.map_or_else(
         || {
-            let random = fastrand::u64(..);
+            let random = crate::thread::random(fastrand::u64(..)).u64(..);
             event_id(crate::clock::wall_clock(), random).hyphenated().to_string()
         },
         str::to_owned,

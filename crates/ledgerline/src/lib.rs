@@ -46,21 +46,25 @@ mod engine;
 mod error;
 mod identity;
 mod report;
-mod room;
+mod signal;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod thread;
 mod waiting;
 
-pub use config::{Config, ConfigError, EnvironmentError, Memory};
+pub use config::{Config, ConfigError, EnvironmentError, Memory, Overflow};
 pub use delivery::BlockedMs;
-pub use error::{CloseError, FlushError, Lost, Reason, Refused, StartError, Unsettled};
+pub use error::{CloseError, FlushError, Lost, Refused, StartError, Unsettled, WaitError};
 pub use ledgerline_codec::{
     Category, DataError, EncodeError, Envelope, Event, EventData, Field, FieldError, Json, Outcome,
     Problem, Timestamp, Uuid, Value,
 };
-pub use ledgerline_core::{Accounts, Dropped, Imbalance, Receipt, Refused as RefusedCounts};
+pub use ledgerline_core::{
+    Accounts, Dropped, Imbalance, Outcome as Settled, Receipt, Refused as RefusedCounts, Standing,
+};
 pub use report::{Batches, Closed, Flushed, Percentiles, Report};
-pub use store::{CloseOnDrop, Store};
+pub use store::{CloseOnDrop, Stage, Store};
 
 /// The README's example compiles.
 #[cfg(doctest)]

@@ -40,6 +40,8 @@ pub struct Report {
     pub blocked_ms: BlockedMs,
     /// Processor time of the engine's thread.
     pub engine_cpu: Duration,
+    /// Times that the engine began anew after a defect of its own; more than three end it.
+    pub restarts: u32,
 }
 
 /// Counts of requests.
@@ -71,7 +73,13 @@ pub struct Percentiles {
 }
 
 impl Report {
-    pub(crate) fn new(accounts: Accounts, delivery: &Delivery, now_ms: u64, cpu: Duration) -> Self {
+    pub(crate) fn new(
+        accounts: Accounts,
+        delivery: &Delivery,
+        now_ms: u64,
+        cpu: Duration,
+        restarts: u32,
+    ) -> Self {
         let lateness = delivery.lateness();
         Self {
             accounts,
@@ -80,6 +88,7 @@ impl Report {
             flush_lateness_ms: Percentiles::new(&lateness.late_ms),
             blocked_ms: delivery.blocked_ms(now_ms),
             engine_cpu: cpu,
+            restarts,
         }
     }
 }

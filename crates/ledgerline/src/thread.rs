@@ -1,7 +1,11 @@
 //! What each producing thread keeps for itself.
 
 use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use ledgerline_core::Process;
 
 /// A producing thread's tools. Taken out of their cell while in use, so that a `Serialize` which
 /// records an event of its own meets an empty cell and gets tools of its own.
@@ -9,21 +13,37 @@ pub(crate) struct Tools {
     /// Where an event is encoded. Grows to the longest event of the thread.
     pub(crate) scratch: Vec<u8>,
     pub(crate) random: fastrand::Rng,
+    /// The process that `random` was seeded in.
+    process: Process,
 }
 
 impl Tools {
     /// This thread's, or new ones if they are in use or the thread is ending.
-    pub(crate) fn take() -> Box<Self> {
-        TOOLS.try_with(Cell::take).ok().flatten().unwrap_or_else(|| {
+    pub(crate) fn take(process: Process) -> Box<Self> {
+        let mut tools = TOOLS.try_with(Cell::take).ok().flatten().unwrap_or_else(|| {
             let scratch = Vec::with_capacity(SCRATCH_BYTES);
-            Box::new(Self { scratch, random: fastrand::Rng::new() })
-        })
+            Box::new(Self { scratch, random: random(fastrand::u64(..)), process })
+        });
+        if tools.process != process {
+            // A forked child has its parent's generator, and would give its parent's ids.
+            tools.random = random(tools.random.u64(..));
+            tools.process = process;
+        }
+        tools
     }
 
     /// Keeps them for the thread's next event.
     pub(crate) fn put_back(self: Box<Self>) {
         let _ = TOOLS.try_with(|cell| cell.set(Some(self)));
     }
+}
+
+/// A generator that no other process has, whatever they share: a fork copies every generator there
+/// is, fastrand's own included.
+pub(crate) fn random(shared: u64) -> fastrand::Rng {
+    let mut hasher = DefaultHasher::new();
+    (shared, std::process::id(), SystemTime::now()).hash(&mut hasher);
+    fastrand::Rng::with_seed(hasher.finish())
 }
 
 /// The lane of the calling thread: threads are dealt out in the order of their first event.

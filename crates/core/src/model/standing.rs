@@ -31,6 +31,7 @@ fn a_standing_is_never_that_of_another_life() {
         driver.settle(records[0].block, 1, 1, Outcome::Delivered);
         lanes.record(0, &[3, 3], 0).unwrap();
         let block = take_all(&mut driver)[0].block;
+        driver.mark_sent(block, 0, 1);
         driver.settle(block, 0, 1, Outcome::Delivered);
         let order = [Standing::Recorded, Standing::Sent, settled(Outcome::DeadLettered)];
         let places = reader.join().unwrap().map(|seen| order.iter().position(|it| *it == seen));

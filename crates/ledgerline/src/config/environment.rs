@@ -3,7 +3,7 @@
 use std::env::{self, VarError};
 use std::time::Duration;
 
-use super::Config;
+use super::{Config, Overflow};
 
 /// A variable of the environment can't be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -35,6 +35,7 @@ impl Config {
     /// | `LEDGERLINE_PRODUCER` | `producer` | text |
     /// | `LEDGERLINE_BUFFER_EVENTS` | `buffer_events` | number |
     /// | `LEDGERLINE_BUFFER_BYTES` | `buffer_bytes` | bytes: `67108864`, `64MiB` |
+    /// | `LEDGERLINE_OVERFLOW` | `overflow` | `reject` or `evict_oldest` |
     /// | `LEDGERLINE_BATCH_EVENTS_MAX` | `batch_events_max` | number |
     /// | `LEDGERLINE_BATCH_BYTES_MAX` | `batch_bytes_max` | bytes |
     /// | `LEDGERLINE_FLUSH_INTERVAL` | `flush_interval` | time: `100ms`, `1s`, `1.5s`, `2m` |
@@ -75,6 +76,7 @@ impl Config {
         read.set("LEDGERLINE_BUFFER_EVENTS", NUMBER, number, &mut config.buffer_events)?;
         let some_bytes = |text: &str| bytes(text).map(Some);
         read.set("LEDGERLINE_BUFFER_BYTES", BYTES, some_bytes, &mut config.buffer_bytes)?;
+        read.set("LEDGERLINE_OVERFLOW", OVERFLOW, overflow, &mut config.overflow)?;
         let events_max = &mut config.batch_events_max;
         read.set("LEDGERLINE_BATCH_EVENTS_MAX", NUMBER, number, events_max)?;
         read.set("LEDGERLINE_BATCH_BYTES_MAX", BYTES, bytes, &mut config.batch_bytes_max)?;
@@ -131,6 +133,14 @@ fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
+fn overflow(text: &str) -> Option<Overflow> {
+    match text {
+        "reject" => Some(Overflow::Reject),
+        "evict_oldest" => Some(Overflow::EvictOldest),
+        _ => None,
+    }
+}
+
 /// A number and a unit: B (or none), KiB, MiB, GiB.
 fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = split_unit(text);
@@ -163,6 +173,7 @@ fn split_unit(text: &str) -> (&str, &str) {
 
 const NUMBER: &str = "a number";
 const RETRIES: &str = "a number or none";
+const OVERFLOW: &str = "reject or evict_oldest";
 const BYTES: &str = "bytes as in 67108864 or 64MiB";
 const TIME: &str = "a time as in 100ms, 1.5s or 2m";
 
@@ -192,6 +203,7 @@ mod tests {
             ("LEDGERLINE_PRODUCER", "gateway-0"),
             ("LEDGERLINE_BUFFER_EVENTS", "1"),
             ("LEDGERLINE_BUFFER_BYTES", "16MiB"),
+            ("LEDGERLINE_OVERFLOW", "evict_oldest"),
             ("LEDGERLINE_BATCH_EVENTS_MAX", "3"),
             ("LEDGERLINE_BATCH_BYTES_MAX", "500000"),
             ("LEDGERLINE_FLUSH_INTERVAL", "1.5s"),
@@ -209,6 +221,7 @@ mod tests {
         expected.producer = Some("gateway-0".into());
         expected.buffer_events = 1;
         expected.buffer_bytes = Some(16 << 20);
+        expected.overflow = Overflow::EvictOldest;
         expected.batch_events_max = 3;
         expected.batch_bytes_max = 500_000;
         expected.flush_interval = Duration::from_millis(1_500);
@@ -232,6 +245,7 @@ mod tests {
             ("LEDGERLINE_BUFFER_BYTES", "64MB"),
             ("LEDGERLINE_BUFFER_BYTES", "99999999999999GiB"),
             ("LEDGERLINE_RETRIES_MAX", "many"),
+            ("LEDGERLINE_OVERFLOW", "evict"),
         ] {
             let error = read(&[("LEDGERLINE_URL", "http://x"), (name, given)]).unwrap_err();
             let message = error.to_string();

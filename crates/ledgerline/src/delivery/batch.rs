@@ -58,33 +58,45 @@ impl Batch {
 
     /// The same records as two batches; the first has as many, or one less.
     pub(crate) fn halves(self) -> (Self, Self) {
-        let (mut first, mut second) = (self.like(), self.like());
         let mut left = self.events / 2;
-        for span in self.spans {
+        let (mut first, mut second) = self.split(|span| {
             let taken = span.count.min(left);
             left -= taken;
-            if taken > 0 {
-                first.events += taken;
-                first.spans.push(Span { count: taken, ..span });
-            }
-            if taken < span.count {
-                second.events += span.count - taken;
-                second.spans.push(Span {
-                    first: span.first + taken,
-                    count: span.count - taken,
-                    ..span
-                });
-            }
+            taken
+        });
+        for half in [&mut first, &mut second] {
+            half.is_half = true;
+            half.attempts = 0;
         }
-        let mut left = first.events;
-        for moment in self.moments {
-            let taken = moment.count.min(left);
-            left -= taken;
-            if taken > 0 {
-                first.push_moments(Moment { count: taken, ..moment });
-            }
-            if taken < moment.count {
-                second.push_moments(Moment { count: moment.count - taken, ..moment });
+        (first, second)
+    }
+
+    /// The same records as two batches of the same past: of each span, as many as `first_of` says go
+    /// to the first, from its front, and the others to the second.
+    pub(crate) fn split(self, mut first_of: impl FnMut(&Span) -> u32) -> (Self, Self) {
+        let (mut first, mut second) = (self.like(), self.like());
+        let mut moments = self.moments.iter().copied();
+        let mut moment = Moment { accepted_ms: 0, count: 0 };
+        for span in &self.spans {
+            let taken = first_of(span);
+            let rest = Span { first: span.first + taken, count: span.count - taken, ..*span };
+            for (half, part) in [(&mut first, Span { count: taken, ..*span }), (&mut second, rest)]
+            {
+                if part.count == 0 {
+                    continue;
+                }
+                half.events += part.count;
+                half.spans.push(part);
+                let mut left = part.count;
+                while left > 0 {
+                    if moment.count == 0 {
+                        moment = moments.next().expect("each record has its moment");
+                    }
+                    let count = moment.count.min(left);
+                    half.push_moments(Moment { count, ..moment });
+                    moment.count -= count;
+                    left -= count;
+                }
             }
         }
         (first, second)
@@ -100,8 +112,9 @@ impl Batch {
     /// Without records, and with the same past.
     fn like(&self) -> Self {
         Self {
+            attempts: self.attempts,
             sent_ms: self.sent_ms,
-            is_half: true,
+            is_half: self.is_half,
             blocked_since_ms: self.blocked_since_ms,
             is_offered: self.is_offered,
             is_ambiguous: self.is_ambiguous,

@@ -63,6 +63,26 @@ impl Gather {
         batch
     }
 
+    /// Lets go of the records that lie in these blocks.
+    pub(crate) fn evict(&mut self, is_evicted: impl Fn(u32) -> bool) -> Batch {
+        let mut evicted = Batch::default();
+        let forced = std::mem::take(&mut self.forced);
+        self.oldest_ms = None;
+        for (place, record) in std::mem::take(&mut self.records).into_iter().enumerate() {
+            if is_evicted(record.block) {
+                self.bytes -= u64::from(record.bytes);
+                evicted.push(record);
+            } else if place < forced {
+                self.records.push_back(record);
+                self.forced += 1;
+            } else {
+                self.bytes -= u64::from(record.bytes);
+                self.push(record);
+            }
+        }
+        evicted
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.records.len()
     }

@@ -24,6 +24,11 @@ pub(crate) enum Command {
         reply: Reply<Result<Closed, CloseError>>,
     },
     Report(Reply<Report>),
+    /// Send what lies in the lanes without waiting for it to fall due.
+    Hurry,
+    /// Panic, as a defect would make it.
+    #[cfg(feature = "testing")]
+    Panic,
 }
 
 /// The calls under way.
@@ -113,6 +118,9 @@ impl Engine {
                 self.begin_close(now_ms, lost_before, deadline, reply);
             }
             Some(Command::Report(reply)) => reply.send(self.report()),
+            Some(Command::Hurry) => self.calls.must_take = true,
+            #[cfg(feature = "testing")]
+            Some(Command::Panic) => panic!("as a test has asked"),
             None => {
                 self.calls.is_abandoned = true;
                 self.begin_close(now_ms, self.lost(), super::ABANDONED_DEADLINE, Reply::Ignored);
@@ -128,7 +136,7 @@ impl Engine {
         reply: Reply<Result<Closed, CloseError>>,
     ) {
         self.driver.close();
-        self.room.wake(); // Who waits for room is told that there will be none.
+        self.room.give(); // Who waits for room is told that there will be none.
         let closing = self.calls.closing.get_or_insert_with(|| Closing {
             deadline,
             deadline_ms: deadline_ms(now_ms, deadline),
@@ -174,7 +182,9 @@ impl Engine {
             self.closed(lost_before)
         } else {
             let mut unsettled = self.unsettled(deadline);
-            self.driver.count_possibly_stored(self.delivery.whereabouts().possibly_stored);
+            for span in self.delivery.ambiguous_spans() {
+                self.driver.mark_possibly_stored(span.block, span.first, span.count);
+            }
             self.driver.abandon(Outcome::Closed);
             unsettled.accounts = self.driver.accounts();
             match self.driver.verify() {

@@ -1,0 +1,247 @@
+//! What all clones of a store share, and the way from an event to its record.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ledgerline_codec::{Event, Identity, Timestamp, encode};
+use ledgerline_core::{Accounts, Lanes, Process, RECORD_BYTES_MAX, Receipt, Refusal};
+use tokio::sync::mpsc;
+
+use crate::clock::{Clock, wall_clock};
+use crate::engine::{ABANDONED_DEADLINE, Command, Ended};
+use crate::error::{CloseError, FlushError, Lost, Refused};
+use crate::identity::event_id;
+use crate::report::{Closed, Flushed};
+use crate::signal::Signal;
+use crate::thread::{self, Tools};
+use crate::waiting::Reply;
+
+pub(crate) struct Inner {
+    pub(super) lanes: Lanes,
+    /// The one that the engine's thread is in.
+    pub(super) process: Process,
+    pub(super) clock: Clock,
+    /// Per lane, what its events carry as `producer`.
+    pub(super) producers: Box<[Box<str>]>,
+    pub(super) buffer_bytes: u64,
+    /// For those who wait for room.
+    pub(super) room: Arc<Signal>,
+    /// For those who wait for what becomes of a record.
+    pub(super) settled: Arc<Signal>,
+    pub(super) commands: mpsc::Sender<Command>,
+    /// What `close` answers once the engine has ended.
+    pub(super) ended: Arc<Ended>,
+    pub(super) thread: Mutex<Option<JoinHandle<()>>>,
+    /// By how much a test has set the wall clock, in microseconds.
+    #[cfg(feature = "testing")]
+    pub(super) wall_clock_ahead_us: std::sync::atomic::AtomicI64,
+}
+
+/// A command that could not be handed to the engine.
+pub(super) enum Unsent {
+    Busy,
+    Ended,
+    Forked,
+}
+
+impl<T> From<mpsc::error::TrySendError<T>> for Unsent {
+    fn from(error: mpsc::error::TrySendError<T>) -> Self {
+        match error {
+            mpsc::error::TrySendError::Full(_) => Self::Busy,
+            mpsc::error::TrySendError::Closed(_) => Self::Ended,
+        }
+    }
+}
+
+impl Inner {
+    /// Encodes the event in the thread's scratch, and hands the record to `hand_in`.
+    pub(super) fn with_record(
+        &self,
+        event: &Event<'_>,
+        hand_in: impl FnOnce(usize, &[u8]) -> Result<Receipt, Refusal>,
+    ) -> Result<Receipt, Refused> {
+        let lane = thread::lane(self.producers.len());
+        let process = Process::current();
+        if process != self.process {
+            self.lanes.count_refusal(lane, Refusal::Forked);
+            return Err(Refused::Forked);
+        }
+        let mut tools = Tools::take(process);
+        tools.scratch.clear();
+        let result = self
+            .encode(lane, event, &mut tools)
+            .and_then(|()| hand_in(lane, &tools.scratch).map_err(|refusal| self.refused(refusal)));
+        tools.put_back();
+        result
+    }
+
+    fn refused(&self, refusal: Refusal) -> Refused {
+        match refusal {
+            Refusal::Full => Refused::Full { buffer_bytes: self.buffer_bytes },
+            Refusal::Closed => Refused::Closed,
+            Refusal::Failed => Refused::Failed,
+            Refusal::Forked => Refused::Forked,
+        }
+    }
+
+    /// Hands in a record; None if there is no room. Counts a refusal, unless it is for that.
+    pub(super) fn attempt(&self, lane: usize, record: &[u8]) -> Option<Result<Receipt, Refusal>> {
+        match self.lanes.try_record(lane, record, self.clock.coarse_ms()) {
+            Err(Refusal::Full) => None,
+            Err(refusal) => {
+                self.lanes.count_refusal(lane, refusal);
+                Some(Err(refusal))
+            }
+            accepted => Some(accepted),
+        }
+    }
+
+    /// Encodes the event into the scratch.
+    fn encode(&self, lane: usize, event: &Event<'_>, tools: &mut Tools) -> Result<(), Refused> {
+        let now = self.wall_clock();
+        let identity = Identity {
+            event_id: event_id(now, tools.random.u64(..)),
+            producer: &self.producers[lane],
+            producer_seq: self.lanes.next_producer_seq(lane),
+            now,
+        };
+        // The only place where a caller's code runs: nothing is reserved or held yet.
+        let encoded =
+            catch_unwind(AssertUnwindSafe(|| encode(event, &identity, &mut tools.scratch)));
+        let encoded = encoded.unwrap_or_else(|panic| {
+            self.lanes.count_invalid(lane);
+            std::panic::resume_unwind(panic)
+        });
+        encoded.map_err(|error| {
+            self.lanes.count_invalid(lane);
+            Refused::Invalid(error)
+        })?;
+        if tools.scratch.len() > RECORD_BYTES_MAX {
+            self.lanes.count_too_large(lane);
+            return Err(Refused::TooLarge { bytes: tools.scratch.len(), max: RECORD_BYTES_MAX });
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "testing"))]
+    fn wall_clock(&self) -> Timestamp {
+        wall_clock()
+    }
+
+    #[cfg(feature = "testing")]
+    fn wall_clock(&self) -> Timestamp {
+        let ahead_us = self.wall_clock_ahead_us.load(std::sync::atomic::Ordering::Relaxed);
+        let now = wall_clock();
+        Timestamp::from_micros(now.micros().saturating_add(ahead_us)).unwrap_or(now)
+    }
+
+    /// Hands a command to the engine's thread, which is in this process only.
+    pub(super) fn send(&self, command: Command) -> Result<(), Unsent> {
+        if self.is_forked() {
+            return Err(Unsent::Forked);
+        }
+        Ok(self.commands.try_send(command)?)
+    }
+
+    /// Whether this process was forked off the store's.
+    pub(super) fn is_forked(&self) -> bool {
+        Process::current() != self.process
+    }
+
+    pub(super) fn accounts(&self) -> Accounts {
+        if self.is_forked() {
+            // The blocks aren't here: a child doesn't get them.
+            let mut accounts = Accounts::default();
+            accounts.refused = self.lanes.refused();
+            return accounts;
+        }
+        self.lanes.accounts()
+    }
+
+    pub(super) fn send_flush(
+        &self,
+        deadline: Duration,
+        reply: Reply<Result<Flushed, FlushError>>,
+    ) -> Result<(), FlushError> {
+        if self.is_forked() {
+            return Err(FlushError::Forked);
+        }
+        let lost_before = Lost::of(&self.lanes.accounts());
+        let targets = self.lanes.seq_targets();
+        let command = Command::Flush { targets, lost_before, deadline, reply };
+        self.send(command).map_err(|unsent| match unsent {
+            Unsent::Busy => FlushError::Busy,
+            Unsent::Ended => self.flush_after_end(),
+            Unsent::Forked => FlushError::Forked,
+        })
+    }
+
+    pub(super) fn send_close(
+        &self,
+        deadline: Duration,
+        reply: Reply<Result<Closed, CloseError>>,
+    ) -> Result<(), Unsent> {
+        let lost_before = Lost::of(&self.accounts());
+        self.send(Command::Close { lost_before, deadline, reply })
+    }
+
+    /// What a flush is told when the engine has ended.
+    pub(super) fn flush_after_end(&self) -> FlushError {
+        if self.ended.get().is_some() { FlushError::Closed } else { FlushError::Failed }
+    }
+
+    /// The engine's last answer.
+    pub(super) fn end(&self) -> Result<Closed, CloseError> {
+        self.ended.get().map_or(Err(CloseError::Failed), |last| last.closed.clone())
+    }
+
+    /// Waits for the engine's thread, which has given its last answer.
+    pub(super) fn join(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the audit engine's thread panicked after its last answer");
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let command = Command::Close {
+            lost_before: Lost::default(),
+            deadline: ABANDONED_DEADLINE,
+            reply: Reply::Ignored,
+        };
+        // If it can't be sent, the engine has ended, or the closed channel will tell it.
+        let _ = self.send(command);
+    }
+}
+
+/// A record that waits for room. Dropped before it got any, it is a refused one.
+pub(super) struct Held {
+    pub(super) inner: Arc<Inner>,
+    pub(super) lane: usize,
+    /// Empty once its end is known.
+    pub(super) record: Box<[u8]>,
+}
+
+impl Held {
+    pub(super) async fn wait(mut self) -> Result<Receipt, Refused> {
+        let Self { inner, lane, record } = &self;
+        let result = inner.room.wait_async(|| inner.attempt(*lane, record)).await;
+        let result = result.map_err(|refusal| inner.refused(refusal));
+        self.record = Box::default();
+        result
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.record.is_empty() {
+            self.inner.lanes.count_refusal(self.lane, Refusal::Full);
+        }
+    }
+}

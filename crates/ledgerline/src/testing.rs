@@ -1,0 +1,345 @@
+//! For the tests of services that record events: a store whose DataStorage is a memory.
+//!
+//! Everything but the network is the real thing: lanes, batches, retries, accounts. Requests can be
+//! made to fail. Feature `testing`; not for production, where the memory would only grow.
+//!
+//! ```
+//! use ledgerline::testing::{Fault, MemoryStorage};
+//! use ledgerline::{Category, Event, Json, Outcome, Store};
+//!
+//! /// What is to be tested.
+//! fn approve(audit: &Store, order: &str) {
+//!     let data = Json(r#"{"event_type":"order.approved"}"#);
+//!     let event =
+//!         Event::new("order.approved", Category::Gateway, "approved", Outcome::Success, order, &data);
+//!     audit.record(&event).expect("the audit trail takes it");
+//! }
+//!
+//! let storage = MemoryStorage::new();
+//! let audit = storage.start();
+//! approve(&audit, "order-1");
+//! let events = storage.wait_for("order-1", 1)?;
+//! assert_eq!(events[0].event_action, "approved");
+//!
+//! // An outage delays events, and loses none.
+//! storage.fail(Fault::Unreachable);
+//! approve(&audit, "order-2");
+//! storage.recover();
+//! storage.wait_for("order-2", 1)?;
+//! assert_eq!(audit.accounts().dropped.total(), 0);
+//! # Ok::<(), ledgerline::testing::NotStored>(())
+//! ```
+
+use std::collections::{HashSet, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ledgerline_codec::parse::{ParsedEvent, Scratch, parse_batch};
+use ledgerline_codec::{Category, Outcome, Timestamp, Uuid};
+use ledgerline_transport::{Answer, Cause, Certainty, ConnectionEvent, Failure, IoFault, What};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::config::Config;
+use crate::delivery::BatchId;
+use crate::engine::{Command, Link};
+use crate::error::StartError;
+use crate::store::Store;
+
+/// A DataStorage in this process's memory. Clones are the same one; any thread may use it.
+///
+/// Holds at most 1,000,000 events, and answers 503 from then on.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStorage(Arc<Memory>);
+
+/// How a request fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// No connection can be made.
+    Unreachable,
+    /// The answer has this status and is no JSON; nothing is stored.
+    Status(u16),
+    /// The events are stored, but the answer is lost.
+    AnswerLost,
+}
+
+/// An event as DataStorage has it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct StoredEvent {
+    /// The id that the store gave it.
+    pub event_id: Uuid,
+    /// What happened.
+    pub event_type: String,
+    /// When.
+    pub event_timestamp: Timestamp,
+    /// The domain.
+    pub event_category: Category,
+    /// The action.
+    pub event_action: String,
+    /// How it ended.
+    pub event_outcome: Outcome,
+    /// What joins the events of one story.
+    pub correlation_id: String,
+    /// The text of one JSON object, as it was recorded.
+    pub event_data: String,
+    /// Kind of actor.
+    pub actor_type: Option<String>,
+    /// Who acted.
+    pub actor_id: Option<String>,
+    /// Kind of resource.
+    pub resource_type: Option<String>,
+    /// Which resource.
+    pub resource_id: Option<String>,
+    /// Kubernetes namespace.
+    pub namespace: Option<String>,
+    /// Severity.
+    pub severity: Option<String>,
+    /// Duration in milliseconds.
+    pub duration_ms: Option<i32>,
+    /// Error code.
+    pub error_code: Option<String>,
+    /// Error text.
+    pub error_message: Option<String>,
+}
+
+/// [`MemoryStorage::wait_for`] has waited for too long.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{found} of {wanted} events of correlation id {correlation_id:?} within {waited:?}")]
+#[non_exhaustive]
+pub struct NotStored {
+    /// What was waited for.
+    pub correlation_id: String,
+    /// How many of its events.
+    pub wanted: usize,
+    /// How many there are.
+    pub found: usize,
+    /// How long it was waited.
+    pub waited: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    events: Vec<StoredEvent>,
+    ids: HashSet<Uuid>,
+    /// How the next requests fail.
+    next_faults: VecDeque<Fault>,
+    /// How every request fails after these.
+    lasting_fault: Option<Fault>,
+}
+
+impl MemoryStorage {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a store on it that is small and quick: 4 MiB, an interval of 10 ms, retries after
+    /// some milliseconds.
+    ///
+    /// # Panics
+    /// If the system has no memory or no thread for it.
+    #[must_use]
+    pub fn start(&self) -> Store {
+        let mut config = Config::new("http://memory.invalid");
+        config.lanes = 2;
+        config.buffer_bytes = Some(4 << 20);
+        config.flush_interval = Duration::from_millis(10);
+        config.retry_delay_min = Duration::from_millis(1);
+        config.retry_delay_max = Duration::from_millis(10);
+        self.start_with(config).expect("a small store starts")
+    }
+
+    /// Starts a store on it with this configuration, whose URL is not used.
+    ///
+    /// # Errors
+    /// As [`Store::start`].
+    pub fn start_with(&self, config: Config) -> Result<Store, StartError> {
+        Store::start_on(config, Link::Memory(self.clone()))
+    }
+
+    /// All events, in the order in which they were stored.
+    #[must_use]
+    pub fn events(&self) -> Vec<StoredEvent> {
+        self.state().events.clone()
+    }
+
+    /// The events of a correlation id, as soon as there are `count` of them, in the order in which
+    /// they were stored.
+    ///
+    /// # Errors
+    /// [`NotStored`] after 5 s.
+    pub fn wait_for(
+        &self,
+        correlation_id: &str,
+        count: usize,
+    ) -> Result<Vec<StoredEvent>, NotStored> {
+        let deadline = Instant::now() + WAIT;
+        let mut state = self.state();
+        loop {
+            let is_its = |event: &&StoredEvent| event.correlation_id == correlation_id;
+            let found: Vec<_> = state.events.iter().filter(is_its).cloned().collect();
+            if found.len() >= count {
+                return Ok(found);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                let correlation_id = correlation_id.to_owned();
+                let found = found.len();
+                return Err(NotStored { correlation_id, wanted: count, found, waited: WAIT });
+            }
+            let woken = self.0.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Lets the next `requests` requests fail, after those of earlier calls.
+    pub fn fail_next(&self, fault: Fault, requests: usize) {
+        self.state().next_faults.extend(std::iter::repeat_n(fault, requests));
+    }
+
+    /// Lets every request fail until [`recover`](Self::recover).
+    pub fn fail(&self, fault: Fault) {
+        self.state().lasting_fault = Some(fault);
+    }
+
+    /// Nothing fails any longer.
+    pub fn recover(&self) {
+        let mut state = self.state();
+        state.lasting_fault = None;
+        state.next_faults.clear();
+    }
+
+    pub(crate) fn wire(&self, slot: usize, events: UnboundedSender<ConnectionEvent>) -> MemoryWire {
+        MemoryWire { storage: self.clone(), slot, events }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a server would do about a request.
+    fn receive(&self, body: &[u8]) -> Result<Answer, Failure> {
+        let mut state = self.state();
+        let fault = state.next_faults.pop_front().or(state.lasting_fault);
+        match fault {
+            Some(Fault::Unreachable) => {
+                let fault =
+                    IoFault::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                let cause = Cause::Connect { address, fault };
+                return Err(Failure { certainty: Certainty::NotProcessed, cause });
+            }
+            Some(Fault::Status(status)) => return Ok(answer(status, "text/plain", "as asked")),
+            Some(Fault::AnswerLost) | None => {}
+        }
+        let mut scratch = Scratch::default();
+        let events = match parse_batch(body, usize::MAX, &mut scratch) {
+            Ok(events) => events,
+            Err(error) => {
+                return Ok(answer(400, "application/problem+json", &error.to_string()));
+            }
+        };
+        if state.events.len() + events.len() > EVENTS_MAX {
+            return Ok(answer(503, "text/plain", "the memory is full"));
+        }
+        let ids: Vec<_> = events.iter().map(|event| state.store(event)).collect();
+        self.0.changed.notify_all();
+        if fault == Some(Fault::AnswerLost) {
+            let cause = Cause::ClosedByServer;
+            return Err(Failure { certainty: Certainty::Ambiguous, cause });
+        }
+        let ids: Vec<_> = ids.iter().map(|id| format!("\"{id}\"")).collect();
+        let body = format!(r#"{{"event_ids":[{}],"message":"stored"}}"#, ids.join(","));
+        Ok(answer(201, "application/json", &body))
+    }
+}
+
+impl State {
+    /// Stores the event, unless it is there, and gives its id.
+    fn store(&mut self, event: &ParsedEvent<'_>) -> Uuid {
+        let event_id = event.event_id.unwrap_or_default();
+        if self.ids.insert(event_id) {
+            let text = |field: Option<&str>| field.map(str::to_owned);
+            self.events.push(StoredEvent {
+                event_id,
+                event_type: event.event_type.into(),
+                event_timestamp: event.event_timestamp,
+                event_category: event.event_category,
+                event_action: event.event_action.into(),
+                event_outcome: event.event_outcome,
+                correlation_id: event.correlation_id.into(),
+                event_data: event.event_data.into(),
+                actor_type: text(event.actor_type),
+                actor_id: text(event.actor_id),
+                resource_type: text(event.resource_type),
+                resource_id: text(event.resource_id),
+                namespace: text(event.namespace),
+                severity: text(event.severity),
+                duration_ms: event.duration_ms,
+                error_code: text(event.error_code),
+                error_message: text(event.error_message),
+            });
+        }
+        event_id
+    }
+}
+
+/// An engine's way to the memory: answers before `send` returns.
+#[derive(Debug)]
+pub(crate) struct MemoryWire {
+    storage: MemoryStorage,
+    slot: usize,
+    events: UnboundedSender<ConnectionEvent>,
+}
+
+impl MemoryWire {
+    pub(crate) fn send(&self, batch: BatchId, body: &[Bytes]) {
+        let what = match self.storage.receive(&body.concat()) {
+            Ok(answer) => What::Answered(answer),
+            Err(failure) => What::Failed(failure),
+        };
+        let is_connected = !matches!(&what, What::Failed(failure)
+            if failure.certainty == Certainty::NotProcessed);
+        let first_byte = is_connected.then(|| What::FirstByte(Instant::now()));
+        for what in first_byte.into_iter().chain([what]) {
+            let event = ConnectionEvent { slot: self.slot, request_id: batch, what };
+            let _ = self.events.send(event); // The engine has ended.
+        }
+    }
+}
+
+/// Makes the engine's thread panic, as a defect of the engine would; false if it has ended.
+///
+/// For tests of this crate and of alarms: the store goes on, up to three times.
+pub fn panic_engine(store: &Store) -> bool {
+    store.send(Command::Panic)
+}
+
+/// Makes the store's wall clock differ from the system's by so many microseconds, as if it had been
+/// set. Stamps and ids follow it; nothing else may.
+pub fn set_wall_clock(store: &Store, ahead_us: i64) {
+    store.set_wall_clock(ahead_us);
+}
+
+fn answer(status: u16, content_type: &str, body: &str) -> Answer {
+    Answer {
+        status,
+        content_type: Some(content_type.into()),
+        retry_after: None,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    }
+}
+
+/// A deadline that only a fault reaches.
+const WAIT: Duration = Duration::from_secs(5);
+const EVENTS_MAX: usize = 1_000_000;
