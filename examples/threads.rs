@@ -94,7 +94,7 @@ fn work(store: &Store, worker: u32) -> Result<(), Refused> {
         event.actor_type = Some("service");
         event.actor_id = Some("workflow-runner");
         // `record` would refuse at once when the buffer is full; this waits for room. An error
-        // names the event and the reason, and the event is not accepted.
+        // says why, and the event is not accepted.
         store.record_wait(&event, ROOM_DEADLINE)?;
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! is deleted with it.
 
 use anyhow::Context as _;
-use ledgerline::{Config, EnvironmentError};
+use ledgerline::Config;
 use ledgerline_server::{Server, Storage};
 use tempfile::TempDir;
 
@@ -46,7 +46,7 @@ impl DataStorage {
 pub fn configuration() -> anyhow::Result<(Config, Option<DataStorage>)> {
     match Config::from_env() {
         Ok(config) => Ok((config, None)),
-        Err(EnvironmentError::NoUrl) => {
+        Err(error) if error.is_no_url() => {
             let own = DataStorage::start()?;
             Ok((Config::from_env_at(own.url())?, Some(own)))
         }

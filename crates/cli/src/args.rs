@@ -83,16 +83,17 @@ pub(crate) struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("target").required(true))]
+#[command(group = clap::ArgGroup::new("target").required(true).multiple(true))]
 pub(crate) struct LoadArgs {
     /// The DataStorage: http://host:port
     #[arg(long, env = "LEDGERLINE_URL", group = "target")]
+    #[arg(conflicts_with = "null_sink")]
     pub(crate) url: Option<String>,
     /// A server of our own that stores nothing and answers after THINK_MS
     #[arg(long, env = "LEDGERLINE_NULL_SINK", group = "target", value_name = "THINK_MS")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub(crate) null_sink: Option<u32>,
-    /// Events per second, all producers together [default: as fast as can be]
+    /// Events per second in all [default: as many as can be]
     #[arg(long, env = "LEDGERLINE_RATE", value_name = "EVENTS_PER_S")]
     pub(crate) rate: Option<NonZeroU64>,
     /// How long to record [default: 10s, unless --events is given]
@@ -103,19 +104,21 @@ pub(crate) struct LoadArgs {
     pub(crate) events: Option<NonZeroU64>,
     #[command(flatten)]
     pub(crate) recording: RecordingArgs,
+    /// The engine's settings in TOML; flags count more
+    #[arg(long, env = "LEDGERLINE_CONFIG", group = "target", value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
     /// Bytes of events to hold at most, also as 64MiB
     #[arg(long, env = "LEDGERLINE_BUFFER_BYTES", value_name = "BYTES", value_parser = bytes)]
     pub(crate) buffer_bytes: Option<u64>,
-    /// How long an event waits for company
-    #[arg(long, env = "LEDGERLINE_FLUSH_INTERVAL", value_name = "TIME", default_value = "1s")]
-    #[arg(value_parser = duration)]
-    pub(crate) flush_interval: Duration,
-    /// Events in one request at most
-    #[arg(long, env = "LEDGERLINE_BATCH_EVENTS_MAX", value_name = "N", default_value = "1000")]
-    pub(crate) batch_events_max: usize,
-    /// Connections at most
-    #[arg(long, env = "LEDGERLINE_CONNECTIONS", value_name = "N", default_value = "8")]
-    pub(crate) connections: usize,
+    /// How long an event waits for company [default: 1s]
+    #[arg(long, env = "LEDGERLINE_FLUSH_INTERVAL", value_name = "TIME", value_parser = duration)]
+    pub(crate) flush_interval: Option<Duration>,
+    /// Events in one request at most [default: 1000]
+    #[arg(long, env = "LEDGERLINE_BATCH_EVENTS_MAX", value_name = "N")]
+    pub(crate) batch_events_max: Option<usize>,
+    /// Connections at most [default: 8]
+    #[arg(long, env = "LEDGERLINE_CONNECTIONS", value_name = "N")]
+    pub(crate) connections: Option<usize>,
     /// What accepted events survive: memory (nothing) is what this version has
     #[arg(long, env = "LEDGERLINE_DURABILITY", value_name = "KIND", default_value = "memory")]
     #[arg(value_parser = durability)]
@@ -126,6 +129,9 @@ pub(crate) struct LoadArgs {
 /// it has its own forms of values, and takes an empty one as not set.
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
+    /// The engine's settings in TOML; the environment and flags count more
+    #[arg(long, env = "LEDGERLINE_CONFIG", value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
     /// The DataStorage: http://host:port
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) url: Option<String>,
@@ -298,7 +304,8 @@ mod tests {
             let name = arg.get_long().expect("no argument goes without a name");
             let twin = format!("LEDGERLINE_{}", name.to_uppercase().replace('-', "_"));
             let given = arg.get_env().map(|twin| twin.to_str().unwrap());
-            let is_read_by_engine = is_validate && !["json", "log-format"].contains(&name);
+            let is_read_by_engine =
+                is_validate && !["config", "json", "log-format"].contains(&name);
             let expected = (!is_read_by_engine).then_some(&*twin);
             assert_eq!(given, expected, "{name}");
         }

@@ -18,6 +18,7 @@ use crate::null_sink::NullSink;
 use crate::plot::PlotFile;
 use crate::producers::{Plan, run_name};
 use crate::report::{Report, millis};
+use crate::settings::Settings;
 
 /// Runs the command.
 pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
@@ -30,9 +31,8 @@ pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
         args.null_sink.map(|think_ms| NullSink::start(Duration::from_millis(think_ms.into())));
     let sink = sink.transpose().context("the null sink doesn't start")?;
     let url = match (&sink, &args.url) {
-        (Some(sink), _) => format!("http://{}", sink.address()),
-        (None, Some(url)) => url.clone(),
-        (None, None) => unreachable!("the command line demands one of both"),
+        (Some(sink), _) => Some(format!("http://{}", sink.address())),
+        (None, url) => url.clone(), // or the file's
     };
 
     let is_endless = args.duration.is_none() && args.events.is_none();
@@ -45,12 +45,13 @@ pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
         payloads,
         run: run_name(),
     };
-    let mut config = Config::new(url);
+    let settings_file = Settings::load(args.config.as_deref())?;
+    let mut config = settings_file.config(|name| url.clone().filter(|_| name == "url"))?;
     config.producer = Some(format!("load-{}", plan.run));
-    config.buffer_bytes = args.buffer_bytes;
-    config.flush_interval = args.flush_interval;
-    config.batch_events_max = args.batch_events_max;
-    config.connections_max = args.connections;
+    config.buffer_bytes = args.buffer_bytes.or(config.buffer_bytes);
+    config.flush_interval = args.flush_interval.unwrap_or(config.flush_interval);
+    config.batch_events_max = args.batch_events_max.unwrap_or(config.batch_events_max);
+    config.connections_max = args.connections.unwrap_or(config.connections_max);
     let settings = settings(args, &plan, &config);
     let run = Run::drive(config, &plan, args.recording.shutdown_timeout)?;
     Report::new(&run, None, machine, settings).print(args.recording.json)?;
@@ -62,6 +63,7 @@ fn settings(args: &LoadArgs, plan: &Plan, config: &Config) -> serde_json::Value 
         "command": "load",
         "version": env!("CARGO_PKG_VERSION"),
         "url": args.url,
+        "config": args.config,
         "null_sink_think_ms": args.null_sink,
         "rate": plan.rate,
         "duration_ms": plan.duration.map(millis),

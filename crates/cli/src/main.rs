@@ -19,6 +19,7 @@ mod progress;
 mod query;
 mod report;
 mod serve;
+mod settings;
 mod signals;
 mod validate;
 

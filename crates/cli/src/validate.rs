@@ -1,4 +1,5 @@
-//! `ledgerline validate`: the engine's configuration as the environment has it, checked and shown.
+//! `ledgerline validate`: the engine's configuration as a file and the environment have it, checked
+//! and shown.
 //!
 //! Invariant: it reads the variables as an engine does that is started from them, with the
 //! engine's own code, so that it finds what that would find. Each variable must have its form,
@@ -12,14 +13,15 @@ use serde_json::{Map, Value, json};
 use crate::Exit;
 use crate::args::{Usage, ValidateArgs};
 use crate::report::{grouped, millis};
+use crate::settings::{Settings, of_environment};
 
 /// Runs the command.
 pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<Exit> {
-    let config = match &args.url {
-        Some(url) => Config::from_env_at(url),
-        None => Config::from_env(),
-    };
-    let mut config = config.map_err(|error| Usage(error.to_string()))?;
+    let settings = Settings::load(args.config.as_deref())?;
+    let mut config = settings.config(|name| match (&args.url, name) {
+        (Some(url), "url") => Some(url.clone()),
+        _ => of_environment(name),
+    })?;
     config.buffer_bytes = args.buffer_bytes.or(config.buffer_bytes);
     config.flush_interval = args.flush_interval.unwrap_or(config.flush_interval);
     config.batch_events_max = args.batch_events_max.unwrap_or(config.batch_events_max);

@@ -1,7 +1,7 @@
 //! Configuration: every bound of the engine, and the sum of the memory that they allow.
 
-mod environment;
 mod recommended;
+mod settings;
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use ledgerline_transport::{Endpoint, EndpointError};
 
 use crate::delivery::Limits;
 
-pub use self::environment::EnvironmentError;
+pub use self::settings::SettingError;
 
 /// How an engine is to run. Start from [`Config::new`] and set the fields that should differ;
 /// [`Store::start`](crate::Store::start) checks them all.

@@ -43,6 +43,11 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 /// Sends SIGTERM to it.
 pub(crate) fn terminate(child: &Child) {
-    let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    signal(child, "-TERM");
+}
+
+/// Sends it a signal, by the flag that kill(1) has for it.
+pub(crate) fn signal(child: &Child, flag: &str) {
+    let status = Command::new("kill").args([flag, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }

@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::binary::{command, report, report_of, run, terminate};
+use crate::binary::{command, report, report_of, run, signal, terminate};
+use crate::serve::Service;
 
 #[test]
 fn the_null_sink_takes_everything() {
@@ -93,4 +94,38 @@ fn what_was_accepted_and_not_delivered_is_status_3() {
     let report = report_of(&run(&arguments), 3);
     assert_eq!(report["accounts"]["accepted"], 100);
     assert_eq!(report["accounts"]["dropped"]["closed"], 100);
+}
+
+/// Takes its five seconds: what is stopped for longer than timers, intervals and probes last must go
+/// on as if nothing had been.
+#[test]
+fn a_process_that_is_stopped_for_five_seconds_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(directory.path());
+    let url = format!("http://{}", service.api);
+    let mut command = command(&["load", "--url", &url, "--rate", "2000", "--duration", "2s"]);
+    command.args(["--flush-interval", "20ms", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    wait_for_line(&mut stderr, "delivering: ");
+    signal(&child, "-STOP");
+    std::thread::sleep(Duration::from_secs(5));
+    signal(&child, "-CONT");
+    let report = report_of(&child.wait_with_output().unwrap(), 0);
+    assert_eq!(report["accounts"]["accepted"], 4_000, "on an absolute schedule");
+    assert_eq!(report["accounts"]["delivered"], 4_000);
+    assert!(report["delivery_ms"]["max"].as_u64().unwrap() < 7_000, "{report}");
+}
+
+#[test]
+fn the_engines_settings_may_come_from_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("engine.toml");
+    std::fs::write(&path, "batch_events_max = 7\nflush_interval = \"5ms\"\n").unwrap();
+    let path = path.to_str().unwrap();
+    let arguments = ["load", "--null-sink", "--events", "700", "--config", path, "--json"];
+    let report = report(&arguments, 0);
+    assert_eq!(report["accounts"]["delivered"], 700);
+    assert_eq!(report["config"]["flush_interval_ms"], 5);
+    assert!(report["batches"]["events_mean"].as_f64().unwrap() <= 7.0, "{report}");
 }

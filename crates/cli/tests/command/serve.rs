@@ -7,16 +7,16 @@ use std::process::{Child, ChildStdout, Stdio};
 use crate::binary::{command, report, terminate};
 
 /// A running service, and the addresses that it printed.
-struct Service {
+pub(crate) struct Service {
     child: Child,
     _stdout: BufReader<ChildStdout>,
-    api: String,
+    pub(crate) api: String,
     health: String,
     metrics: String,
 }
 
 impl Service {
-    fn start(directory: &std::path::Path) -> Self {
+    pub(crate) fn start(directory: &std::path::Path) -> Self {
         let storage = format!("sqlite:{}", directory.join("events.db").display());
         let mut command = command(&["serve", "--storage", &storage]);
         // By flag and by environment alike.

@@ -115,3 +115,51 @@ fn a_password_in_the_url_is_not_repeated() {
         assert!(!text(&output.stderr).contains("hush"), "{output:?}");
     }
 }
+
+fn file(text: &str) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("engine.toml");
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (directory, path)
+}
+
+#[test]
+fn a_file_counts_less_than_the_environment_and_that_less_than_flags() {
+    let (_directory, path) = file(
+        "url = \"http://127.0.0.1:3\"\nlanes = 3\nflush_interval = \"7ms\"\nretries_max = \"none\"\n",
+    );
+    let variables = [("LEDGERLINE_FLUSH_INTERVAL", "8ms"), ("LEDGERLINE_LANES", "")];
+    let seen = object(&["--config", &path, "--connections-max", "5"], &variables);
+    let config = &seen["config"];
+    let given = ["url", "lanes", "flush_interval_ms", "connections_max", "retries_max"];
+    let given = given.map(|name| config[name].clone());
+    assert_eq!(json!(given), json!(["http://127.0.0.1:3", 3, 8, 5, null]));
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named_with_what_is_wrong() {
+    for (text, message) in [
+        ("url = ", "engine.toml: TOML parse error"),
+        ("url = \"http://x\"\nlane = 3", "engine.toml: lane is no setting, expected one of url, "),
+        ("url = \"http://x\"\nlanes = [3]", "engine.toml: lanes is array"),
+        (
+            "url = \"http://x\"\nlanes = \"many\"",
+            "engine.toml: lanes is \"many\", expected a number",
+        ),
+        ("lanes = 3", "LEDGERLINE_URL is not set, nor is url in a --config"),
+    ] {
+        let (_directory, path) = file(text);
+        let output = run(&["--config", &path], &[]);
+        let stderr = text_of(&output);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(message), "{message}: {stderr}");
+    }
+    let output = run(&["--config", "/nowhere/engine.toml"], &[URL]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text_of(&output).contains("/nowhere/engine.toml: No such file"), "{output:?}");
+}
+
+fn text_of(output: &std::process::Output) -> String {
+    text(&output.stderr)
+}

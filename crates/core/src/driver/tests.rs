@@ -181,3 +181,26 @@ fn a_rebuilt_driver_recycles_a_sealed_block_once() {
     assert_eq!(driver.blocks_free(), 3);
     driver.verify().unwrap();
 }
+
+#[test]
+fn a_rebuilt_driver_knows_that_what_has_no_block_any_longer_was_settled() {
+    let (lanes, mut driver) = engine();
+    for _ in 0..2 {
+        lanes.record(0, &[1; 100], 0).unwrap();
+        let stopped = Stopped::new(&lanes);
+        stopped.seal();
+        stopped.push();
+        assert_eq!(taken(|sink| driver.take_sealed(&mut |record| sink(record))), [0]);
+        driver.settle(0, 0, 1, Outcome::Delivered);
+        driver.rebuild();
+        assert!(driver.has_reached(&lanes.seq_targets()));
+    }
+    lanes.record(0, &[1; 100], 0).unwrap();
+    let targets = lanes.seq_targets();
+    driver.rebuild();
+    assert!(!driver.has_reached(&targets));
+    assert_eq!(taken(|sink| _ = driver.take_open(u64::MAX, &mut |record| sink(record))), [0]);
+    driver.settle(0, 0, 1, Outcome::Delivered);
+    assert!(driver.has_reached(&targets));
+    driver.verify().unwrap();
+}

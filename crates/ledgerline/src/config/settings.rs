@@ -1,22 +1,27 @@
-//! Configuration from the environment. Only when asked: the library reads no variable by itself.
+//! Configuration from named settings: of the environment, or of a file that somebody else reads.
+//!
+//! Only when asked: the library reads no variable by itself.
 
 use std::env::{self, VarError};
 use std::time::Duration;
 
 use super::{Config, Overflow};
 
-/// A variable of the environment can't be used.
+/// A setting can't be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum EnvironmentError {
-    /// `LEDGERLINE_URL` is not set, and nothing else says where DataStorage is.
-    #[error("LEDGERLINE_URL is not set: it says where DataStorage is, as in http://127.0.0.1:8080")]
-    NoUrl,
-    /// The value isn't of the variable's form.
+pub enum SettingError {
+    /// Nothing says where DataStorage is.
+    #[error("{name} is not set: it says where DataStorage is, as in http://127.0.0.1:8080")]
+    NoUrl {
+        /// The setting, or the variable.
+        name: String,
+    },
+    /// The value isn't of the setting's form.
     #[error("{name} is {given:?}, expected {expected}")]
     Malformed {
-        /// The variable.
-        name: &'static str,
+        /// The setting, or the variable.
+        name: String,
         /// Its value.
         given: String,
         /// The form that it should have.
@@ -24,7 +29,97 @@ pub enum EnvironmentError {
     },
 }
 
+impl SettingError {
+    /// Whether there is no URL.
+    #[must_use]
+    pub fn is_no_url(&self) -> bool {
+        matches!(self, Self::NoUrl { .. })
+    }
+
+    /// The setting that can't be used.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let (Self::NoUrl { name } | Self::Malformed { name, .. }) = self;
+        name
+    }
+
+    /// The same, said of the variable that holds the setting.
+    fn of_variable(mut self) -> Self {
+        let (Self::NoUrl { name } | Self::Malformed { name, .. }) = &mut self;
+        *name = variable(name);
+        self
+    }
+}
+
 impl Config {
+    /// The names that [`from_settings`](Self::from_settings) asks for.
+    pub const SETTINGS: [&str; 17] = [
+        "url",
+        "service",
+        "producer",
+        "buffer_events",
+        "buffer_bytes",
+        "overflow",
+        "batch_events_max",
+        "batch_bytes_max",
+        "flush_interval",
+        "retries_max",
+        "retry_delay_min",
+        "retry_delay_max",
+        "connections_max",
+        "pipeline_depth_max",
+        "connect_timeout",
+        "request_timeout",
+        "lanes",
+    ];
+
+    /// A configuration from settings by the names of the fields; what is not set, or empty, keeps
+    /// its default. [`from_env`](Self::from_env) has the table of their forms. The limits are checked
+    /// by [`validate`](Self::validate).
+    ///
+    /// ```
+    /// # use ledgerline::Config;
+    /// let settings = [("url", "http://127.0.0.1:8080"), ("flush_interval", "100ms")];
+    /// let config = Config::from_settings(|name| {
+    ///     let found = settings.iter().find(|(known, _)| *known == name);
+    ///     found.map(|(_, value)| (*value).to_owned())
+    /// })?;
+    /// assert_eq!(config.flush_interval.as_millis(), 100);
+    /// # Ok::<(), ledgerline::SettingError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The first setting that can't be used, with its value.
+    pub fn from_settings(
+        setting: impl Fn(&'static str) -> Option<String>,
+    ) -> Result<Self, SettingError> {
+        let read = Reader { setting };
+        let no_url = || SettingError::NoUrl { name: "url".to_owned() };
+        let url = read.text("url").ok_or_else(no_url)?;
+        let mut config = match read.text("service") {
+            Some(service) => Self::recommended(&service, url),
+            None => Self::new(url),
+        };
+        config.producer = read.text("producer");
+        read.set("buffer_events", NUMBER, number, &mut config.buffer_events)?;
+        let some_bytes = |text: &str| bytes(text).map(Some);
+        read.set("buffer_bytes", BYTES, some_bytes, &mut config.buffer_bytes)?;
+        read.set("overflow", OVERFLOW, overflow, &mut config.overflow)?;
+        read.set("batch_events_max", NUMBER, number, &mut config.batch_events_max)?;
+        read.set("batch_bytes_max", BYTES, bytes, &mut config.batch_bytes_max)?;
+        read.set("flush_interval", TIME, time, &mut config.flush_interval)?;
+        let retries = |text: &str| if text == "none" { Some(None) } else { number(text).map(Some) };
+        read.set("retries_max", RETRIES, retries, &mut config.retries_max)?;
+        read.set("retry_delay_min", TIME, time, &mut config.retry_delay_min)?;
+        read.set("retry_delay_max", TIME, time, &mut config.retry_delay_max)?;
+        read.set("connections_max", NUMBER, number, &mut config.connections_max)?;
+        read.set("pipeline_depth_max", NUMBER, number, &mut config.pipeline_depth_max)?;
+        read.set("connect_timeout", TIME, time, &mut config.connect_timeout)?;
+        read.set("request_timeout", TIME, time, &mut config.request_timeout)?;
+        read.set("lanes", NUMBER, number, &mut config.lanes)?;
+        Ok(config)
+    }
+
     /// A configuration from the environment; what is not set keeps its default, and an empty
     /// variable counts as not set. The limits are checked by [`validate`](Self::validate).
     ///
@@ -50,54 +145,28 @@ impl Config {
     ///
     /// # Errors
     /// The first variable that can't be used, with its value.
-    pub fn from_env() -> Result<Self, EnvironmentError> {
-        Self::from_variables(None, of_process)
+    pub fn from_env() -> Result<Self, SettingError> {
+        Self::from_settings(of_process).map_err(SettingError::of_variable)
     }
 
     /// [`from_env`](Self::from_env) for the DataStorage at `url`, whatever `LEDGERLINE_URL` says.
     ///
     /// # Errors
     /// As [`from_env`](Self::from_env).
-    pub fn from_env_at(url: impl Into<String>) -> Result<Self, EnvironmentError> {
-        Self::from_variables(Some(url.into()), of_process)
-    }
-
-    fn from_variables(
-        url: Option<String>,
-        variable: impl Fn(&'static str) -> Option<String>,
-    ) -> Result<Self, EnvironmentError> {
-        let read = Reader { variable };
-        let url = url.or_else(|| read.text("LEDGERLINE_URL")).ok_or(EnvironmentError::NoUrl)?;
-        let mut config = match read.text("LEDGERLINE_SERVICE") {
-            Some(service) => Self::recommended(&service, url),
-            None => Self::new(url),
-        };
-        config.producer = read.text("LEDGERLINE_PRODUCER");
-        read.set("LEDGERLINE_BUFFER_EVENTS", NUMBER, number, &mut config.buffer_events)?;
-        let some_bytes = |text: &str| bytes(text).map(Some);
-        read.set("LEDGERLINE_BUFFER_BYTES", BYTES, some_bytes, &mut config.buffer_bytes)?;
-        read.set("LEDGERLINE_OVERFLOW", OVERFLOW, overflow, &mut config.overflow)?;
-        let events_max = &mut config.batch_events_max;
-        read.set("LEDGERLINE_BATCH_EVENTS_MAX", NUMBER, number, events_max)?;
-        read.set("LEDGERLINE_BATCH_BYTES_MAX", BYTES, bytes, &mut config.batch_bytes_max)?;
-        read.set("LEDGERLINE_FLUSH_INTERVAL", TIME, time, &mut config.flush_interval)?;
-        let retries = |text: &str| if text == "none" { Some(None) } else { number(text).map(Some) };
-        read.set("LEDGERLINE_RETRIES_MAX", RETRIES, retries, &mut config.retries_max)?;
-        read.set("LEDGERLINE_RETRY_DELAY_MIN", TIME, time, &mut config.retry_delay_min)?;
-        read.set("LEDGERLINE_RETRY_DELAY_MAX", TIME, time, &mut config.retry_delay_max)?;
-        read.set("LEDGERLINE_CONNECTIONS_MAX", NUMBER, number, &mut config.connections_max)?;
-        let depth_max = &mut config.pipeline_depth_max;
-        read.set("LEDGERLINE_PIPELINE_DEPTH_MAX", NUMBER, number, depth_max)?;
-        read.set("LEDGERLINE_CONNECT_TIMEOUT", TIME, time, &mut config.connect_timeout)?;
-        read.set("LEDGERLINE_REQUEST_TIMEOUT", TIME, time, &mut config.request_timeout)?;
-        read.set("LEDGERLINE_LANES", NUMBER, number, &mut config.lanes)?;
-        Ok(config)
+    pub fn from_env_at(url: impl Into<String>) -> Result<Self, SettingError> {
+        let url = url.into();
+        let setting = |name| if name == "url" { Some(url.clone()) } else { of_process(name) };
+        Self::from_settings(setting).map_err(SettingError::of_variable)
     }
 }
 
-/// The variable as this process has it.
-fn of_process(name: &'static str) -> Option<String> {
-    match env::var(name) {
+fn variable(setting: &str) -> String {
+    format!("LEDGERLINE_{}", setting.to_uppercase())
+}
+
+/// The setting as this process's environment has it.
+fn of_process(setting: &'static str) -> Option<String> {
+    match env::var(variable(setting)) {
         Ok(value) => Some(value),
         Err(VarError::NotPresent) => None,
         Err(VarError::NotUnicode(value)) => Some(value.to_string_lossy().into_owned()),
@@ -105,25 +174,27 @@ fn of_process(name: &'static str) -> Option<String> {
 }
 
 struct Reader<F> {
-    variable: F,
+    setting: F,
 }
 
 impl<F: Fn(&'static str) -> Option<String>> Reader<F> {
     fn text(&self, name: &'static str) -> Option<String> {
-        (self.variable)(name).filter(|value| !value.is_empty())
+        (self.setting)(name).filter(|value| !value.is_empty())
     }
 
-    /// Puts the variable's value into `field`, if it is set.
+    /// Puts the setting's value into `field`, if it is set.
     fn set<T>(
         &self,
         name: &'static str,
         expected: &'static str,
         parse: impl Fn(&str) -> Option<T>,
         field: &mut T,
-    ) -> Result<(), EnvironmentError> {
+    ) -> Result<(), SettingError> {
         if let Some(given) = self.text(name) {
-            *field =
-                parse(given.trim()).ok_or(EnvironmentError::Malformed { name, given, expected })?;
+            *field = parse(given.trim()).ok_or_else(|| {
+                let name = name.to_owned();
+                SettingError::Malformed { name, given, expected }
+            })?;
         }
         Ok(())
     }
@@ -181,11 +252,12 @@ const TIME: &str = "a time as in 100ms, 1.5s or 2m";
 mod tests {
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Result<Config, EnvironmentError> {
-        Config::from_variables(None, |name| {
-            let found = variables.iter().find(|(known, _)| *known == name);
+    fn read(variables: &[(&str, &str)]) -> Result<Config, SettingError> {
+        let setting = |name| {
+            let found = variables.iter().find(|(known, _)| *known == variable(name));
             found.map(|(_, value)| (*value).to_owned())
-        })
+        };
+        Config::from_settings(setting).map_err(SettingError::of_variable)
     }
 
     #[test]
@@ -197,7 +269,7 @@ mod tests {
 
     #[test]
     fn every_variable_reaches_its_field() {
-        let config = read(&[
+        let variables = [
             ("LEDGERLINE_URL", "http://localhost:8080"),
             ("LEDGERLINE_SERVICE", "kubernaut-agent"),
             ("LEDGERLINE_PRODUCER", "gateway-0"),
@@ -215,8 +287,10 @@ mod tests {
             ("LEDGERLINE_CONNECT_TIMEOUT", "11s"),
             ("LEDGERLINE_REQUEST_TIMEOUT", "2m"),
             ("LEDGERLINE_LANES", "13"),
-        ])
-        .unwrap();
+        ];
+        let named = variables.map(|(name, _)| name.to_owned());
+        assert_eq!(named, Config::SETTINGS.map(variable));
+        let config = read(&variables).unwrap();
         let mut expected = Config::new("http://localhost:8080");
         expected.producer = Some("gateway-0".into());
         expected.buffer_events = 1;
@@ -251,6 +325,6 @@ mod tests {
             let message = error.to_string();
             assert!(message.contains(name) && message.contains(given), "{message}");
         }
-        assert_eq!(read(&[]), Err(EnvironmentError::NoUrl));
+        assert!(read(&[]).is_err_and(|error| error.is_no_url()));
     }
 }
