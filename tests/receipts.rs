@@ -98,9 +98,9 @@ fn undelivered(reply: Reply, change: fn(&mut Config)) -> WaitError {
     let server = Scripted::start(move |_| reply.clone());
     let mut config = config(&server.url());
     change(&mut config);
-    let store = Store::start(config).unwrap();
-    let receipt = store.record(&event("rr-1")).unwrap();
-    let error = store.wait(receipt, Stage::Stored, WAIT).unwrap_err();
+    let store = Store::start(config).expect("a valid configuration");
+    let receipt = store.record(&event("rr-1")).expect("there is room");
+    let error = store.wait(receipt, Stage::Stored, WAIT).expect_err("it is never stored");
     store.close(WAIT).expect("the loss came before the close");
     assert_eq!(store.wait(receipt, Stage::Stored, WAIT), Err(error), "also after the close");
     error

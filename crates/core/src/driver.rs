@@ -183,7 +183,7 @@ impl Driver {
         self.mark(block, first, count, Status::possibly_stored);
     }
 
-    fn mark(&mut self, block: u32, first: u32, count: u32, change: impl Fn(Status) -> Status) {
+    fn mark(&self, block: u32, first: u32, count: u32, change: impl Fn(Status) -> Status) {
         for status in self.owed(block, first, count) {
             let marked = change(Status(status.load(Ordering::Relaxed)));
             // Release: pairs with the Acquire in `Lanes::standing`, as in `settle_in_place`.

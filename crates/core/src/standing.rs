@@ -64,7 +64,7 @@ impl Status {
     /// What was stored for sure is not possibly stored.
     pub(crate) fn settled(self, outcome: Outcome) -> Self {
         let doubt = if outcome.is_delivered() { 0 } else { self.0 & POSSIBLY_STORED };
-        Self(SENT + outcome as u8 | doubt)
+        Self((SENT + outcome as u8) | doubt)
     }
 
     fn standing(self) -> Standing {
