@@ -39,7 +39,7 @@ fn lanes(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("record 704 bytes, one producer", |bencher| {
         let (lanes, driver) =
-            Lanes::new(Box::new(Anonymous::new(128).unwrap()), 4, Box::new(Silent));
+            Lanes::new(Box::new(Anonymous::new(128).expect("memory")), 4, Box::new(Silent));
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let thread = thread::spawn(move || drive(driver, &seen));

@@ -33,12 +33,17 @@ impl Anonymous {
     /// The system has no such memory, or no address space for it.
     pub fn new(blocks: usize) -> io::Result<Self> {
         let bytes = blocks.checked_mul(size_of::<Block>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let memory = memmap2::MmapOptions::new().len(bytes).populate().map_anon()?;
+        let memory = memmap2::MmapMut::map_anon(bytes)?;
         #[cfg(target_os = "linux")]
-        memory.advise(memmap2::Advice::DontFork)?;
+        {
+            memory.advise(memmap2::Advice::DontFork)?;
+            // Each record goes to other cache lines, and each sixth to another page: with huge ones
+            // the addresses stay known. A kernel that has none refuses, and it is as well.
+            let _ = memory.advise(memmap2::Advice::HugePage);
+        }
         let anonymous = Self { memory: memory.into(), blocks };
         for block in anonymous.blocks() {
-            block.touch_pages(); // Where the system doesn't populate, or not all of it.
+            block.touch_pages();
         }
         Ok(anonymous)
     }

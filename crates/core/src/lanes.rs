@@ -134,6 +134,21 @@ impl Lanes {
         self.shared.lanes[lane].tally.emitted.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Tells the processor that a record of about so many bytes, at most 4 KiB of them, is being
+    /// made for the lane: the memory that it will be written to was last read by another core, or
+    /// long ago, and comes near while the record is encoded. Changes nothing.
+    #[cfg(not(ledgerline_loom))]
+    #[inline]
+    pub fn expect_record(&self, lane: usize, bytes: usize) {
+        // Relaxed, as the state: a hint may be wrong.
+        let word = self.shared.lanes[lane].word.load(Ordering::Relaxed);
+        if let LaneWord::Block(word) = LaneWord::unpack(word) {
+            let block = &self.shared.blocks()[word.id as usize];
+            let state = block.load_state(Ordering::Relaxed);
+            block.expect_write(state.count(), state.used(), bytes.min(EXPECTED_BYTES_MAX));
+        }
+    }
+
     /// Accepts a record, or says why not. Never waits, never allocates, makes no system call but
     /// to wake a sleeping driver.
     ///
@@ -434,6 +449,10 @@ impl fmt::Debug for Lanes {
         f.debug_struct("Lanes").field("lanes", &self.len()).finish_non_exhaustive()
     }
 }
+
+/// More lines than this push each other out before they are written.
+#[cfg(not(ledgerline_loom))]
+const EXPECTED_BYTES_MAX: usize = 4 * 1024;
 
 /// Enough for a lane's open block and the one before it, still in flight.
 const HOT_BLOCKS_PER_LANE: usize = 2;

@@ -1,6 +1,6 @@
 //! The engine's clocks: milliseconds since its start, and the wall clock for stamps.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ledgerline_codec::Timestamp;
 use rustix::time::{ClockId, Timespec, clock_gettime};
@@ -41,8 +41,8 @@ impl Clock {
 
 /// The wall clock, in UTC.
 pub(crate) fn wall_clock() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let micros = since_epoch.map_or(0, |elapsed| elapsed.as_micros() as i64);
+    let now = clock_gettime(ClockId::Realtime);
+    let micros = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000);
     Timestamp::from_micros(micros).unwrap_or(Timestamp::EPOCH)
 }
 

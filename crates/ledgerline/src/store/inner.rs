@@ -69,12 +69,17 @@ impl Inner {
             return Err(Refused::Forked);
         }
         let mut tools = Tools::take(process);
+        self.lanes.expect_record(lane, tools.scratch.len()); // as long as the thread's last one
         tools.scratch.clear();
-        let result = self
-            .encode(lane, event, &mut tools)
-            .and_then(|()| hand_in(lane, &tools.scratch).map_err(|refusal| self.refused(refusal)));
+        if let Err(refused) = self.encode(lane, event, &mut tools) {
+            tools.put_back();
+            return Err(refused);
+        }
+        // In this order, so that the result is written once: a copy of it would have to wait until
+        // the record's bytes have left the processor's store buffer.
+        let accepted = hand_in(lane, &tools.scratch);
         tools.put_back();
-        result
+        accepted.map_err(|refusal| self.refused(refusal))
     }
 
     fn refused(&self, refusal: Refusal) -> Refused {
