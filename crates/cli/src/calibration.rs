@@ -1,6 +1,7 @@
 //! What the machine can do at this moment: figures without which no other one can be read.
 //!
-//! Invariant: takes some 20 ms and at most a second. Limit: virtual cores wander between physical
+//! Invariant: takes some 100 ms, at most a second, 2 ms for each thread, and as much longer as the scheduler takes to give
+//! each of the threads a turn. Limit: virtual cores wander between physical
 //! ones and disks are shared, so that both figures may be others a minute later.
 
 use std::fs::File;
@@ -20,15 +21,19 @@ pub(crate) struct Machine {
     pub(crate) handoff_ns: u64,
     /// Rewriting 4 KiB of a file and waiting for the disk.
     pub(crate) fdatasync_us: u64,
+    /// The longest that one of as many threads as the load has, doing nothing but reading the clock,
+    /// was kept from the processor: the longest call of `record` is to be read beside it.
+    pub(crate) longest_gap_us: u64,
 }
 
 impl Machine {
-    /// Measures, with a file of no name in `directory`.
-    pub(crate) fn measure(directory: &Path) -> io::Result<Self> {
+    /// Measures, with a file of no name in `directory`, and with so many threads.
+    pub(crate) fn measure(directory: &Path, threads: usize) -> io::Result<Self> {
         Ok(Self {
             cores: thread::available_parallelism().map_or(1, usize::from),
             handoff_ns: handoff_ns(),
             fdatasync_us: fdatasync_us(tempfile::tempfile_in(directory)?)?,
+            longest_gap_us: longest_gap_us(threads)?,
         })
     }
 }
@@ -80,6 +85,27 @@ fn await_number(ball: &AtomicU32, number: u32) -> bool {
     }
 }
 
+/// The longest time between two readings of the clock, one right behind the other.
+fn longest_gap_us(threads: usize) -> io::Result<u64> {
+    let end_at = Instant::now() + GAP_TIME_PER_THREAD.saturating_mul(threads as u32).max(GAP_TIME);
+    let watch = || {
+        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+        while last < end_at {
+            let now = Instant::now();
+            longest = longest.max(now - last);
+            last = now;
+        }
+        longest
+    };
+    let longest = thread::scope(|scope| {
+        let spawn = |_| thread::Builder::new().spawn_scoped(scope, watch);
+        let watchers = (0..threads).map(spawn).collect::<io::Result<Vec<_>>>()?;
+        let gaps = watchers.into_iter().map(|watcher| watcher.join().unwrap_or_default());
+        Ok::<_, io::Error>(gaps.max().unwrap_or_default())
+    })?;
+    Ok(longest.as_micros() as u64)
+}
+
 fn fdatasync_us(mut file: File) -> io::Result<u64> {
     let page = [0x5a; 4_096];
     file.write_all(&page)?;
@@ -107,6 +133,9 @@ const ROUNDS: usize = 21;
 const ROUND_TRIPS: u64 = 1_000;
 const SPINS_MAX: u32 = 1_000;
 const HANDOFF_TIME_MAX: Duration = Duration::from_millis(100);
+/// Some turns of the scheduler, each of which takes milliseconds for each thread on a core.
+const GAP_TIME: Duration = Duration::from_millis(50);
+const GAP_TIME_PER_THREAD: Duration = Duration::from_millis(2);
 const SYNCS: usize = 11;
 const SYNC_TIME_MAX: Duration = Duration::from_millis(500);
 
@@ -116,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_machine_is_measured() {
-        let machine = Machine::measure(&std::env::temp_dir()).unwrap();
+        let machine = Machine::measure(&std::env::temp_dir(), 2).unwrap();
         assert!(machine.cores > 0 && machine.handoff_ns > 0, "{machine:?}");
     }
 }

@@ -31,7 +31,8 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let payloads = Payloads::load(args.recording.input.as_deref())?;
     let plot = args.recording.plot.as_deref().map(PlotFile::open).transpose()?;
     let place = Place::of(args)?;
-    let machine = Machine::measure(place.directory()).context("the disk can't be measured")?;
+    let machine = Machine::measure(place.directory(), args.recording.producers.into())
+        .context("the disk can't be measured")?;
     let server = start_server(&place.path)?;
     let address = server.addr();
     eprintln!("DataStorage at http://{address}, storing in {}", place.path.display());

@@ -26,7 +26,8 @@ pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
     let plot = args.recording.plot.as_deref().map(PlotFile::open).transpose()?;
     let Durability::Memory = args.durability;
     let directory = std::env::temp_dir();
-    let machine = Machine::measure(&directory).context("the disk can't be measured")?;
+    let machine = Machine::measure(&directory, args.recording.producers.into())
+        .context("the disk can't be measured")?;
     let sink =
         args.null_sink.map(|think_ms| NullSink::start(Duration::from_millis(think_ms.into())));
     let sink = sink.transpose().context("the null sink doesn't start")?;

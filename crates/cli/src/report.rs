@@ -200,8 +200,13 @@ impl fmt::Display for Report {
             "costs      {:.3} us of processor time and {:.3} allocations an event",
             self.cpu_us_per_event, self.allocations_per_record
         )?;
-        let Machine { cores, handoff_ns, fdatasync_us } = self.machine;
-        write!(f, "machine    {cores} cores, handoff {handoff_ns} ns, fdatasync {fdatasync_us} us")
+        let Machine { cores, handoff_ns, fdatasync_us, longest_gap_us } = self.machine;
+        let gap_ms = longest_gap_us as f64 / 1e3;
+        writeln!(
+            f,
+            "machine    {cores} cores, handoff {handoff_ns} ns, fdatasync {fdatasync_us} us,"
+        )?;
+        write!(f, "           threads kept from the processor for {gap_ms:.1} ms at most")
     }
 }
 

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 use crate::escape::{Best, Cursor};
-use crate::field::{RETENTION_DAYS_DEFAULT, VERSION_DEFAULT};
+use crate::field::RETENTION_DAYS_DEFAULT;
 use crate::special::{Portable, Scan};
 use crate::{Event, Field, FieldError, Timestamp};
 
@@ -125,7 +125,10 @@ impl<S: Scan> Record<'_, S> {
         self.text(Field::Producer, identity.producer)?;
         self.integer(Field::ProducerSeq, identity.producer_seq);
 
-        self.text(Field::Version, event.version.unwrap_or(VERSION_DEFAULT))?;
+        match event.version {
+            None => _ = self.0.bytes(VERSION, [], b""),
+            Some(version) => self.text(Field::Version, version)?,
+        }
         self.text(Field::EventType, event.event_type)?;
         self.timestamp(Field::EventTimestamp, event.event_timestamp.unwrap_or(identity.now));
         self.plain(Field::EventCategory, event.event_category.as_str());
@@ -155,11 +158,15 @@ impl<S: Scan> Record<'_, S> {
         }
         self.text_if_any(Field::ErrorCode, event.error_code)?;
         self.text_if_any(Field::ErrorMessage, event.error_message)?;
+        if event.retention_days.is_none() && event.is_sensitive.is_none() {
+            self.0.bytes(END, [], b"");
+            return Ok(());
+        }
         let retention_days = event.retention_days.unwrap_or(RETENTION_DAYS_DEFAULT);
         Field::RetentionDays.check_range(retention_days.into())?;
         self.integer(Field::RetentionDays, retention_days);
         let is_sensitive = event.is_sensitive.unwrap_or(false);
-        self.0.plain(Field::IsSensitive.key(), if is_sensitive { "true" } else { "false" });
+        self.0.plain(Field::IsSensitive.key(), if is_sensitive { "true" } else { "false" }, b"");
         self.0.bytes(Field::EventData.key(), [], b"");
         Ok(())
     }
@@ -183,8 +190,7 @@ impl<S: Scan> Record<'_, S> {
     /// Appends a text that is known to need no escapes.
     #[inline(always)]
     fn plain(&mut self, field: Field, text: &str) {
-        let is_escaped = self.0.string(field.quoted_key(), text);
-        debug_assert!(!is_escaped);
+        self.0.plain(field.quoted_key(), text, b"\"");
     }
 
     #[inline(always)]
@@ -194,7 +200,7 @@ impl<S: Scan> Record<'_, S> {
 
     #[inline(always)]
     fn integer(&mut self, field: Field, integer: impl itoa::Integer) {
-        self.0.plain(field.key(), itoa::Buffer::new().format(integer));
+        self.0.plain(field.key(), itoa::Buffer::new().format(integer), b"");
     }
 
     #[inline(always)]
@@ -240,6 +246,11 @@ const fn hex_digits(number: u32) -> [u8; 8] {
 const RECORD_START: &[u8] = b",{\"event_id\":\"";
 
 const EVENT_ID_LEN: usize = 36;
+
+/// What most events leave to its default is a constant.
+const VERSION: &[u8] = b",\"version\":\"1.0\"";
+const END: &[u8] = b",\"retention_days\":2555,\"is_sensitive\":false,\"event_data\":";
+const _: () = assert!(RETENTION_DAYS_DEFAULT == 2555);
 
 // Readers of stored records rely on the place.
 const _: () = assert!(EVENT_ID_OFFSET == 14);

@@ -11,7 +11,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::special::{Scan, Specials};
+use crate::special::{Scan, Specials, Unlooked};
 
 /// Appends to a buffer; asks it for room once for each field, and tells it of its length at the
 /// end only. So that it stays in registers, all that borrows it mutably is inlined.
@@ -52,15 +52,18 @@ impl<'a, S: Scan> Cursor<'a, S> {
         is_escaped
     }
 
-    /// Appends a key, and a text as it is.
+    /// Appends a key, a text that is known to need no escapes, and an end.
     #[inline(always)]
-    pub(crate) fn plain(&mut self, key: &[u8], text: &str) {
-        self.make_room(key.len() + text.len());
+    pub(crate) fn plain(&mut self, key: &[u8], text: &str, end: &[u8]) {
+        debug_assert!(!text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\'));
+        self.make_room(key.len() + text.len() + end.len());
         // SAFETY: there is room for the key.
         unsafe { self.put(key) };
         // SAFETY: there is room for the text.
-        unsafe { copy::<S>(text.as_bytes(), self.at) };
+        unsafe { copy::<Unlooked>(text.as_bytes(), self.at) };
         self.at = self.at.wrapping_add(text.len());
+        // SAFETY: there is room for the end.
+        unsafe { self.put(end) };
     }
 
     /// Appends constants and bytes between them; gives the bytes back where they are now.

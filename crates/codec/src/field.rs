@@ -328,9 +328,6 @@ pub(crate) fn shortened(text: &str) -> String {
     }
 }
 
-/// The version of an event that doesn't say.
-pub(crate) const VERSION_DEFAULT: &str = "1.0";
-
 /// The retention of an event that doesn't say, which is also the longest: seven years.
 pub(crate) const RETENTION_DAYS_DEFAULT: u16 = 2555;
 

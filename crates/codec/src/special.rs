@@ -42,6 +42,22 @@ impl Scan for Portable {
     }
 }
 
+/// Doesn't look: for what is known to have no special bytes.
+#[derive(Debug)]
+pub(crate) struct Unlooked;
+
+impl Scan for Unlooked {
+    #[inline(always)]
+    fn marks(_: &[u8; CHUNK_LEN]) -> u16 {
+        0
+    }
+
+    #[inline(always)]
+    fn any(_: &[u8]) -> bool {
+        false
+    }
+}
+
 /// Finds the special bytes of one text, and looks at each of its blocks once.
 #[derive(Debug, Clone)]
 pub(crate) struct Specials {
