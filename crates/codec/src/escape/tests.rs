@@ -95,12 +95,12 @@ fn what_a_cursor_appends_stands_behind_what_was_there_however_little_room_there_
         out.extend_from_slice(b"before");
         let mut cursor = Cursor::<Best>::new(&mut out);
         cursor.bytes(b"<", *b"0123456789", b">")[9] = b'!';
-        cursor.plain(b"plain ", "\"text\"");
+        cursor.plain(b"plain ", "text", b"");
         cursor.string(b" \"", "a\nb");
         cursor.append(|out| out.extend_from_slice(b" by others "));
         cursor.string(b"\"", "");
         cursor.finish();
-        let wanted = r#"before<012345678!>plain "text" "a\nb" by others """#;
+        let wanted = r#"before<012345678!>plain text "a\nb" by others """#;
         assert_eq!(String::from_utf8(out).unwrap(), wanted);
     }
 }
