@@ -151,10 +151,7 @@ fn an_engine_that_panics_goes_on_with_what_the_blocks_hold() {
 #[test]
 fn an_engine_that_panics_once_too_often_gives_up_loudly() {
     let gate = Gate::new();
-    let server = Scripted::start({
-        let gate = gate.clone();
-        move |_| Reply::Store.after(&gate)
-    });
+    let server = Scripted::start(move |_| Reply::Store.after(&gate));
     let store = Store::start(config(&server.url())).unwrap();
     let receipt = store.record(&event("rr-1")).unwrap();
     for restarts in 1..=3 {

@@ -48,7 +48,7 @@ impl Stopped {
 }
 
 fn engine() -> (Lanes, Driver) {
-    Lanes::new(Box::new(Anonymous::new(3).unwrap()), 1, Box::new(Deaf))
+    Lanes::new(Box::new(Anonymous::new(3).expect("memory")), 1, Box::new(Deaf))
 }
 
 fn taken(take: impl FnOnce(&mut dyn FnMut(Record))) -> Vec<u32> {

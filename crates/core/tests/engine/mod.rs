@@ -21,7 +21,8 @@ impl Engine {
     pub(crate) fn new(blocks: usize, lanes: usize) -> Self {
         let token = Token::new();
         let bell = Box::new(token.clone());
-        let (lanes, driver) = Lanes::new(Box::new(Anonymous::new(blocks).expect("memory")), lanes, bell);
+        let (lanes, driver) =
+            Lanes::new(Box::new(Anonymous::new(blocks).expect("memory")), lanes, bell);
         Self { lanes, driver, token }
     }
 }
