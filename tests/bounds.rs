@@ -38,8 +38,7 @@ fn a_full_buffer_refuses_and_takes_events_again_once_the_server_recovers() {
     let data = Json(&text);
     let (accepted, refused) = record_until_refused(&store, &with(&data, "rr-too-much"));
     assert_eq!(refused, Refused::Full { buffer_bytes: 1 << 20 });
-    let message = refused.to_string();
-    assert!(message.contains("rr-too-much") && message.contains("full"), "{message}");
+    assert_eq!(refused.to_string(), "refused: the buffer of 1048576 bytes is full");
     assert!(accepted >= 200, "a buffer of 1 MiB holds 200 events of 4 KiB, not {accepted}");
     let accounts = store.accounts();
     assert!(accounts.is_balanced());
@@ -104,11 +103,8 @@ fn event_data_over_its_limit_is_refused_by_name_and_size() {
     let refused = store.record(&with(&Json(&text), "rr-big")).unwrap_err();
     let problem = Problem::TooLarge { bytes: BYTES, max: 262_144 };
     assert_eq!(refused, Refused::Invalid(FieldError { field: Field::EventData, problem }));
-    assert_eq!(
-        refused.to_string(),
-        "audit event gateway.signal.received (correlation id rr-big) refused: \
-         event_data has 307200 bytes, the limit is 262144"
-    );
+    let message = "refused: event_data has 307200 bytes, the limit is 262144";
+    assert_eq!(refused.to_string(), message);
     store.record(&event("rr-small")).unwrap();
     let accounts = store.close(WAIT).unwrap().report.accounts;
     assert_all_delivered(&accounts, 1);
