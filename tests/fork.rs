@@ -1,4 +1,5 @@
-//! A forked child has a copy of the store and none of its threads: it is refused, and harms nothing.
+//! A forked child has a copy of the store and none of its threads: it is refused, and harms
+//! nothing.
 //!
 //! In a process of its own, because a fork copies whatever other tests of the process are doing.
 #![expect(unsafe_code, reason = "there is no safe way to fork")]

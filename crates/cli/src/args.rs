@@ -116,7 +116,7 @@ pub(crate) struct LoadArgs {
     /// Events in one request at most [default: 1000]
     #[arg(long, env = "LEDGERLINE_BATCH_EVENTS_MAX", value_name = "N")]
     pub(crate) batch_events_max: Option<usize>,
-    /// Connections at most [default: 8]
+    /// Connections at most [default: 16]
     #[arg(long, env = "LEDGERLINE_CONNECTIONS", value_name = "N")]
     pub(crate) connections: Option<usize>,
     /// What accepted events survive: memory (nothing) is what this version has

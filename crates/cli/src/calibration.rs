@@ -1,7 +1,7 @@
 //! What the machine can do at this moment: figures without which no other one can be read.
 //!
-//! Invariant: takes some 100 ms, at most a second, 2 ms for each thread, and as much longer as the scheduler takes to give
-//! each of the threads a turn. Limit: virtual cores wander between physical
+//! Invariant: takes some 100 ms, at most a second, 2 ms for each thread, and as much longer as the
+//! scheduler takes to give each of the threads a turn. Limit: virtual cores wander between physical
 //! ones and disks are shared, so that both figures may be others a minute later.
 
 use std::fs::File;
@@ -21,8 +21,8 @@ pub(crate) struct Machine {
     pub(crate) handoff_ns: u64,
     /// Rewriting 4 KiB of a file and waiting for the disk.
     pub(crate) fdatasync_us: u64,
-    /// The longest that one of as many threads as the load has, doing nothing but reading the clock,
-    /// was kept from the processor: the longest call of `record` is to be read beside it.
+    /// The longest that one of as many threads as the load has, doing nothing but reading the
+    /// clock, was kept from the processor: the longest call of `record` is to be read beside it.
     pub(crate) longest_gap_us: u64,
 }
 

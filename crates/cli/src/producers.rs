@@ -1,8 +1,9 @@
 //! Threads that record: pacing them, and measuring each call.
 //!
 //! Invariant: every call of `record` is timed, refused ones included, by two readings of the
-//! processor's clock right around it, which are part of the time. A thread works on an absolute schedule: what it is late by it catches up.
-//! Limit: a sleep ends some 60 us late, so that at high rates events come in bursts of as much.
+//! processor's clock right around it, which are part of the time. A thread works on an absolute
+//! schedule: what it is late by it catches up. Limit: a sleep ends some 60 us late, so that at high
+//! rates events come in bursts of as much.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};

@@ -6,8 +6,8 @@
 //! buffer_bytes = "64MiB"
 //! ```
 //!
-//! Invariant: the keys are the engine's settings, read by the engine's own code; a key that isn't one
-//! is an error, because a misspelt limit would be no limit. Limit: 1 MiB.
+//! Invariant: the keys are the engine's settings, read by the engine's own code; a key that isn't
+//! one is an error, because a misspelt limit would be no limit. Limit: 1 MiB.
 
 use std::fs::File;
 use std::io::Read as _;

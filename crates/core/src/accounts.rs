@@ -10,7 +10,7 @@ use std::fmt;
 use crate::sync::{AtomicU64, Ordering, fence, spin_loop};
 
 /// What finally became of a record. Each accepted record gets exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Outcome {
     /// Stored by DataStorage.

@@ -100,8 +100,8 @@ impl Block {
         }
     }
 
-    /// Has the cache lines of bytes that will be written, and the index word of their record, brought
-    /// near. A hint: nothing is read, and whoever reserves the bytes may be another.
+    /// Has the cache lines of bytes that will be written, and the index word of their record,
+    /// brought near. A hint: nothing is read, and whoever reserves the bytes may be another.
     #[inline]
     pub(crate) fn expect_write(&self, index: u32, offset: u32, length: usize) {
         #[cfg(all(target_arch = "x86_64", target_feature = "sse"))]

@@ -355,8 +355,8 @@ impl Driver {
         statuses
     }
 
-    /// Nothing between the first status and the totals can panic: after a panic elsewhere, a rebuild
-    /// finds the two in agreement.
+    /// Nothing between the first status and the totals can panic: after a panic elsewhere, a
+    /// rebuild finds the two in agreement.
     fn settle_in_place(&mut self, id: u32, first: u32, count: u32, outcome: Outcome) {
         let mut possibly_stored = 0;
         let mut exception: Option<Exception> = None;

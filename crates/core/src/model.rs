@@ -40,8 +40,8 @@
 //!   `a_loan_keeps_its_block_from_being_used_again`
 //! - no bell at the loan's end; the driver's mark on it not left:
 //!   `the_end_of_a_loan_wakes_a_parked_driver`
-//! - a status cleared before the state, or Relaxed; stored Relaxed when settled; loaded Relaxed, or the
-//!   state behind it: `a_standing_is_never_that_of_another_life`
+//! - a status cleared before the state, or Relaxed; stored Relaxed when settled; loaded Relaxed, or
+//!   the state behind it: `a_standing_is_never_that_of_another_life`
 //! - nothing noted of what was pushed out: `what_is_forgotten_is_not_said_to_be_delivered`
 //! - either fence of the sleepers left out: `a_sleeper_is_woken_by_what_it_waits_for`
 //! - a rebuild that forgets sealed blocks, or that they are sealed:

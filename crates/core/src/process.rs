@@ -11,8 +11,7 @@
     expect(unsafe_code, reason = "reads a word of mapped memory, and advises the kernel on it")
 )]
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{KernelWord, OnceLock, Ordering};
 
 /// Tells a process from those forked off it. Equal values: the same process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +44,7 @@ struct Page(memmap2::MmapRaw);
 impl Page {
     /// None where the kernel doesn't know how (before 4.14).
     fn map() -> Option<Self> {
-        let page = memmap2::MmapMut::map_anon(size_of::<AtomicU64>()).ok()?;
+        let page = memmap2::MmapMut::map_anon(size_of::<KernelWord>()).ok()?;
         let page = memmap2::MmapRaw::from(page);
         let wipe = rustix::mm::Advice::LinuxWipeOnFork;
         // SAFETY: the range is the mapping's own; the advice changes nothing in this process.
@@ -53,10 +52,10 @@ impl Page {
         Some(Self(page))
     }
 
-    fn number(&self) -> &AtomicU64 {
+    fn number(&self) -> &KernelWord {
         // SAFETY: the mapping is at least as long as the word, begins at a page, lives as long as
         // self, and is used as nothing but this atomic.
-        unsafe { AtomicU64::from_ptr(self.0.as_mut_ptr().cast()) }
+        unsafe { KernelWord::from_ptr(self.0.as_mut_ptr().cast()) }
     }
 
     /// The first look in a new process gives it its number.
@@ -82,7 +81,7 @@ impl Page {
         None
     }
 
-    fn number(&self) -> &AtomicU64 {
+    fn number(&self) -> &KernelWord {
         &NEXT
     }
 
@@ -92,4 +91,4 @@ impl Page {
 }
 
 static PAGE: OnceLock<Option<Page>> = OnceLock::new();
-static NEXT: AtomicU64 = AtomicU64::new(1);
+static NEXT: KernelWord = KernelWord::new(1);

@@ -2,8 +2,8 @@
 //!
 //! A sleeper says that it is there, looks once more at what it waits for, and only then sleeps. The
 //! driver does something, and then looks whether anybody is there. One of the two sees the other:
-//! this is the store-buffering pattern, hence a sequentially consistent fence on either side. Nobody
-//! pays for it but those who sleep, and the driver once a turn.
+//! this is the store-buffering pattern, hence a sequentially consistent fence on either side.
+//! Nobody pays for it but those who sleep, and the driver once a turn.
 
 use crate::sync::{AtomicUsize, Ordering, fence};
 

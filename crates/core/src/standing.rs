@@ -3,8 +3,8 @@
 //! While the block has the receipt's generation, its status byte is the answer. When the generation
 //! has moved on, the record is settled, and what isn't remembered otherwise was delivered: the last
 //! [`SPANS_MAX`] spans with any other outcome are kept, and for each block the youngest generation
-//! of which one was forgotten. So an answer costs no memory per record, and it is never wrong: where
-//! it can't be known any longer it is [`Standing::Forgotten`].
+//! of which one was forgotten. So an answer costs no memory per record, and it is never wrong:
+//! where it can't be known any longer it is [`Standing::Forgotten`].
 
 use std::collections::VecDeque;
 

@@ -21,3 +21,6 @@ pub(crate) use std::hint::spin_loop;
 
 #[cfg(ledgerline_loom)]
 pub(crate) use loom::thread::yield_now as spin_loop;
+
+/// Of no model: a word that the kernel writes, when it makes another process.
+pub(crate) use std::sync::{OnceLock, atomic::AtomicU64 as KernelWord};

@@ -58,7 +58,8 @@ pub struct Config {
     pub retry_delay_min: Duration,
     /// See [`retry_delay_min`](Self::retry_delay_min).
     pub retry_delay_max: Duration,
-    /// Connections to the server at most, 1 to 64. Default 8. The next is opened only when all
+    /// Connections to the server at most, 1 to 64. Default 16. The engine finds out how many serve
+    /// best: it begins with one, and opens the next only when all
     /// others wait for answers.
     pub connections_max: usize,
     /// Requests on the way on one connection at most, 1 to 16. Default 2. Stays at 1 until the
@@ -171,7 +172,7 @@ impl Config {
             retries_max: None,
             retry_delay_min: Duration::from_millis(100),
             retry_delay_max: Duration::from_secs(30),
-            connections_max: 8,
+            connections_max: 16,
             pipeline_depth_max: 2,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),

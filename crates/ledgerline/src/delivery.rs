@@ -10,13 +10,18 @@
 
 mod answer;
 mod batch;
+mod breaker;
 mod evict;
+mod fuse;
 mod gather;
+mod isolate;
 mod lateness;
-mod outage;
+#[cfg(test)]
+mod simulation;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::collections::{HashMap, VecDeque};
 
@@ -31,10 +36,13 @@ pub(crate) use self::{
 };
 use self::{
     answer::{Verdict, judge},
+    breaker::Breaker,
+    fuse::Fuse,
     gather::Gather,
+    isolate::Isolation,
     lateness::{Blocked, Cause},
-    outage::Outage,
     slots::Slots,
+    window::Window,
 };
 
 /// Bounds of the machine, from `Config`.
@@ -95,6 +103,8 @@ pub(crate) struct Counts {
     pub(crate) batches_sent: u64,
     pub(crate) batches_retried: u64,
     pub(crate) batches_split: u64,
+    /// Divided in search of an event that the server refuses.
+    pub(crate) batches_isolated: u64,
     pub(crate) events_sent: u64,
     pub(crate) possibly_duplicated: u64,
 }
@@ -122,7 +132,11 @@ pub(crate) struct Delivery {
     lateness: Lateness,
     counts: Counts,
     random: fastrand::Rng,
-    outage: Outage,
+    breaker: Breaker,
+    fuse: Fuse,
+    window: Window,
+    /// By the batch that the server refused.
+    isolations: HashMap<BatchId, Isolation>,
     now_ms: u64,
 }
 
@@ -144,7 +158,10 @@ impl Delivery {
             lateness: Lateness::default(),
             counts: Counts::default(),
             random,
-            outage: Outage::default(),
+            breaker: Breaker::default(),
+            fuse: Fuse::default(),
+            window: Window::new(limits.connections_max * limits.pipeline_depth_max),
+            isolations: HashMap::new(),
             now_ms,
             limits,
         }
@@ -181,21 +198,22 @@ impl Delivery {
     pub(crate) fn next_ms(&self) -> Option<u64> {
         let due_ms = self.gather.due_ms(self.limits.flush_interval_ms);
         // A probe that is due and can't be sent waits for something else to happen.
-        let probe_ms = self.outage.probe_ms();
+        let probe_ms = self.breaker.probe_ms();
         let probe_ms = probe_ms.filter(|at_ms| *at_ms > self.now_ms && self.has_work());
-        [self.retries.next_ms(), due_ms, probe_ms].into_iter().flatten().min()
+        let stalls_ms = self.stalls_ms().filter(|at_ms| *at_ms > self.now_ms && self.has_work());
+        [self.retries.next_ms(), due_ms, probe_ms, stalls_ms].into_iter().flatten().min()
     }
 
     /// The next batch to put on a connection, if there is one and a connection may take it.
     pub(crate) fn next_send(&mut self, now_ms: u64) -> Option<Send> {
         let has_work = self.has_work();
-        let must_wait = |probe_ms| now_ms < probe_ms || self.slots.is_connecting();
-        if has_work && self.outage.probe_ms().is_some_and(must_wait) {
-            self.blocked.begin(now_ms, Cause::NoConnection);
+        if has_work && let Some(cause) = self.breaker.blocks(now_ms) {
+            self.blocked.begin(now_ms, cause);
             return None;
         }
         let depth = if self.is_idempotent { self.limits.pipeline_depth_max } else { 1 };
-        let free = if has_work { self.slots.free(depth, now_ms) } else { None };
+        let may_send = has_work && self.may_send(now_ms);
+        let free = if may_send { self.slots.free(depth, now_ms) } else { None };
         if has_work && free.is_none() {
             self.blocked.begin(now_ms, self.slots.cause(now_ms));
             return None;
@@ -203,10 +221,12 @@ impl Delivery {
         let connection = free?;
         let batch = self.ready.pop_front().unwrap_or_else(|| self.cut(now_ms));
         let blocked_since_ms = self.blocked.since_ms();
-        if self.outage.probe_ms().is_none() && !self.has_work() {
+        if self.breaker.cause().is_none() && !self.has_work() {
             self.blocked.end(now_ms);
         }
         self.slots.occupy(connection, now_ms);
+        self.window.sent(now_ms);
+        self.breaker.sent(batch);
         let found = self.batches.get_mut(&batch).expect("a ready batch exists");
         if !found.is_offered {
             found.sent_ms = now_ms;
@@ -215,8 +235,11 @@ impl Delivery {
         found.attempts += 1;
         found.is_begun = false;
         found.connection = Some(connection);
+        found.begun_ms = now_ms;
+        let origin = found.origin;
         self.counts.batches_sent += 1;
         self.counts.events_sent += u64::from(found.events);
+        self.count_isolating(origin);
         if !self.is_idempotent {
             self.count_duplicated(batch);
         }
@@ -231,6 +254,21 @@ impl Delivery {
             found.is_counted_duplicated = true;
             self.counts.possibly_duplicated += u64::from(found.events);
         }
+    }
+
+    /// Whether the window is open. Requests that have waited for so long that others would have had
+    /// their answers must not keep it shut: one more a while finds out whether it is the server, or
+    /// only their connections.
+    fn may_send(&self, now_ms: u64) -> bool {
+        self.slots.in_flight() < self.window.limit()
+            || self.stalls_ms().is_some_and(|at_ms| at_ms <= now_ms)
+    }
+
+    /// When the requests on the way have waited for too long: twice as long for each that was sent
+    /// in another's stead.
+    fn stalls_ms(&self) -> Option<u64> {
+        let extra = self.slots.in_flight().saturating_sub(self.window.limit()).min(10);
+        Some(self.slots.progress_ms()? + (self.window.patience_ms() << extra))
     }
 
     fn has_work(&self) -> bool {
@@ -248,7 +286,7 @@ impl Delivery {
             found.is_offered = true;
             self.lateness.offered(found, self.limits.flush_interval_ms, at_ms);
         }
-        if self.outage.end() && !self.has_work() {
+        if self.breaker.connected() && !self.has_work() {
             self.blocked.end(at_ms);
         }
     }
@@ -262,31 +300,41 @@ impl Delivery {
         now_ms: u64,
     ) {
         let Some(connection) = self.release(batch) else { return };
+        self.breaker.returned(batch);
+        let (in_flight, begun_ms) = (self.slots.in_flight(), self.batches[&batch].begun_ms);
         self.slots.answered(connection, keeps_ids.is_some(), now_ms);
         self.is_idempotent = keeps_ids.unwrap_or(self.is_idempotent);
         if keeps_ids == Some(false) {
             self.count_duplicated(batch);
         }
-        match judge(answer) {
+        let verdict = judge(answer);
+        match verdict {
             Verdict::Stored => self.settle(batch, Outcome::Delivered, now_ms),
             Verdict::Queued => self.settle(batch, Outcome::QueuedByServer, now_ms),
-            Verdict::TooBig => self.split(batch, now_ms),
-            Verdict::Retry { is_ambiguous, after_ms } => {
+            Verdict::TooBig => self.too_big(batch, now_ms),
+            Verdict::Refused { index } => self.refused(batch, index, now_ms),
+            Verdict::Retry { is_ambiguous } => {
                 let found = self.batches.get_mut(&batch).expect("released above");
                 found.is_ambiguous |= is_ambiguous;
-                self.retry(batch, after_ms.unwrap_or(0), now_ms);
+                self.window.failed();
+                self.overloaded(batch, now_ms);
             }
-            Verdict::Hold => {
-                let found = &self.batches[&batch];
-                let delay_ms = HOLD_DELAY_MIN_MS << found.attempts.min(6).saturating_sub(1);
-                self.retry(batch, delay_ms.min(HOLD_DELAY_MAX_MS), now_ms);
+            Verdict::Later { after_ms } => {
+                self.window.failed();
+                self.retry(batch, after_ms, now_ms);
+                self.open_breaker(Cause::Overloaded, after_ms, now_ms);
             }
+            Verdict::Hold => self.misrouted(batch, now_ms),
+        }
+        if matches!(verdict, Verdict::Stored | Verdict::Queued) {
+            self.window.answered(now_ms.saturating_sub(begun_ms), in_flight, now_ms);
         }
     }
 
     /// The request came to nothing.
     pub(crate) fn failed(&mut self, batch: BatchId, failure: &Failure, now_ms: u64) {
         let Some(connection) = self.release(batch) else { return };
+        self.breaker.returned(batch);
         // The server answered an earlier request, and closed the connection with that.
         let is_follower = failure.cause == transport::Cause::EndedEarlier;
         self.slots.failed(connection, is_follower);
@@ -300,20 +348,56 @@ impl Delivery {
         } else if is_unprocessed && !found.is_begun && !self.slots.is_any_up(now_ms) {
             self.unreachable(batch, now_ms);
         } else {
-            self.retry(batch, 0, now_ms);
+            self.window.failed();
+            self.overloaded(batch, now_ms);
         }
     }
 
     /// No connection could be made.
     fn unreachable(&mut self, batch: BatchId, now_ms: u64) {
-        let attempts = self.batches[&batch].attempts;
-        if self.limits.retries_max.is_some_and(|max| attempts > max) {
-            return self.retry(batch, 0, now_ms); // Gives it up.
+        if self.is_given_up(batch) {
+            return self.settle(batch, Outcome::GaveUp, now_ms);
         }
         self.counts.batches_retried += 1;
         self.ready.push_front(batch);
-        let Self { outage, random, limits, .. } = self;
-        outage.fail(now_ms, |tries| limits.jitter_ms(tries, random));
+        self.window.restart();
+        self.breaker.fail();
+        self.open_breaker(Cause::NoConnection, 0, now_ms);
+    }
+
+    /// The server failed. One batch waits by itself; after several failures in a row all do.
+    fn overloaded(&mut self, batch: BatchId, now_ms: u64) {
+        self.retry(batch, 0, now_ms);
+        if self.breaker.fail() {
+            self.open_breaker(Cause::Overloaded, 0, now_ms);
+        }
+    }
+
+    /// The answer of something that isn't our DataStorage.
+    fn misrouted(&mut self, batch: BatchId, now_ms: u64) {
+        self.hold_alone(batch, now_ms);
+        if self.breaker.fail() {
+            self.open_breaker(Cause::Misrouted, HOLD_DELAY_MIN_MS, now_ms);
+        }
+    }
+
+    /// The server refuses too many events alone: everything is kept.
+    fn reject(&mut self, batch: BatchId, now_ms: u64) {
+        self.counts.batches_retried += 1;
+        self.ready.push_front(batch);
+        self.breaker.fail();
+        self.open_breaker(Cause::Rejecting, HOLD_DELAY_MIN_MS, now_ms);
+    }
+
+    /// Keeps a batch, and tries it again slowly.
+    fn hold_alone(&mut self, batch: BatchId, now_ms: u64) {
+        let delay_ms = HOLD_DELAY_MIN_MS << self.batches[&batch].attempts.min(6).saturating_sub(1);
+        self.retry(batch, delay_ms.min(HOLD_DELAY_MAX_MS), now_ms);
+    }
+
+    fn open_breaker(&mut self, cause: Cause, pause_min_ms: u64, now_ms: u64) {
+        let Self { breaker, random, limits, .. } = self;
+        breaker.open(now_ms, cause, |tries| pause_min_ms + limits.jitter_ms(tries, random));
     }
 
     /// Whether the next answer on this connection should be checked for our ids: the first, and
@@ -364,8 +448,8 @@ impl Delivery {
         self.batches.values().filter(is_ambiguous).flat_map(|batch| batch.spans.iter().copied())
     }
 
-    /// Lets go of every record, after the engine has lost track: they will be pushed again. What the
-    /// machine has learned and counted stays.
+    /// Lets go of every record, after the engine has lost track: they will be pushed again. What
+    /// the machine has learned and counted stays.
     pub(crate) fn restart(&mut self, now_ms: u64) {
         self.gather = Gather::default();
         self.batches.clear();
@@ -374,7 +458,9 @@ impl Delivery {
         self.slots = Slots::new(self.limits.connections_max);
         self.settlements.clear();
         self.blocked.end(now_ms);
-        self.outage = Outage::default();
+        self.isolations.clear();
+        self.breaker.close();
+        self.window.restart();
     }
 
     /// Whether the server has shown that it keeps our ids, so that a resend is harmless.
@@ -406,7 +492,13 @@ impl Delivery {
 
     fn settle(&mut self, batch: BatchId, outcome: Outcome, now_ms: u64) {
         let found = self.batches.remove(&batch).expect("a batch is settled once");
+        self.settled_part(&found, outcome);
         if outcome.is_delivered() {
+            self.fuse.stored(found.events);
+            if self.breaker.close() {
+                self.window.restart();
+                self.blocked.end(now_ms);
+            }
             self.events_stored_max = self.events_stored_max.max(found.events);
             self.events_max_now = self.events_max_now.max(self.events_stored_max as usize);
             self.lateness.delivered(&found, now_ms);
@@ -420,36 +512,19 @@ impl Delivery {
     }
 
     fn retry(&mut self, batch: BatchId, delay_min_ms: u64, now_ms: u64) {
-        let found = &self.batches[&batch];
-        if self.limits.retries_max.is_some_and(|max| found.attempts > max) {
+        if self.is_given_up(batch) {
             return self.settle(batch, Outcome::GaveUp, now_ms);
         }
         self.counts.batches_retried += 1;
-        let delay_ms = delay_min_ms + self.limits.jitter_ms(found.attempts, &mut self.random);
+        let attempts = self.batches[&batch].attempts;
+        let delay_ms = delay_min_ms + self.limits.jitter_ms(attempts, &mut self.random);
         self.retries.set(now_ms + delay_ms, batch);
     }
 
-    /// The server takes no batch of this size: halves it, and cuts smaller ones for a while.
-    fn split(&mut self, batch: BatchId, now_ms: u64) {
-        if self.batches[&batch].events == 1 {
-            return self.settle(batch, Outcome::DeadLettered, now_ms);
-        }
-        let found = self.batches.remove(&batch).expect("looked at above");
-        let (is_half, events) = (found.is_half, found.events);
-        let (first, second) = found.halves();
-        if !is_half {
-            self.events_stored_max = 0;
-        }
-        // A half that is as large as what was stored since is refused for one of its events.
-        if events > self.events_stored_max {
-            self.events_max_now = self.events_max_now.min(first.events as usize);
-            self.raise_events_max_ms = now_ms + RAISE_EVENTS_MAX_MS;
-        }
-        self.counts.batches_split += 1;
-        for half in [first, second] {
-            let id = self.insert(half);
-            self.ready.push_back(id);
-        }
+    /// Whether the batch has used up the tries that it was given.
+    fn is_given_up(&self, batch: BatchId) -> bool {
+        let attempts = self.batches[&batch].attempts;
+        self.limits.retries_max.is_some_and(|max| attempts > max)
     }
 }
 

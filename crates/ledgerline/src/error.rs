@@ -78,15 +78,15 @@ pub enum WaitError {
         deadline: Duration,
     },
     /// The event is settled, and DataStorage has not acknowledged it.
-    #[error("{outcome}{}", if *.is_possibly_stored { ", though a try may have stored it" } else { "" })]
+    #[error("{outcome}{}", if *.is_possibly_stored { POSSIBLY_STORED } else { "" })]
     Undelivered {
         /// What became of it.
         outcome: Settled,
         /// An earlier try, whose outcome is unknown, may have stored it.
         is_possibly_stored: bool,
     },
-    /// The event is settled for so long that it is no longer known how: more than 4,096 batches have
-    /// ended otherwise than stored since. Or the receipt is another store's.
+    /// The event is settled for so long that it is no longer known how: more than 4,096 batches
+    /// have ended otherwise than stored since. Or the receipt is another store's.
     #[error("what became of the event is no longer known")]
     Forgotten,
     /// The engine's thread is gone after a defect, and the event was not settled.
@@ -217,3 +217,5 @@ pub enum CloseError {
     #[error("the store was started before this process was forked")]
     Forked,
 }
+
+const POSSIBLY_STORED: &str = ", though a try may have stored it";

@@ -54,6 +54,8 @@ pub struct Batches {
     pub retried: u64,
     /// Batches halved because the server found them too big.
     pub split: u64,
+    /// Batches divided in search of an event that the server refuses.
+    pub isolated: u64,
     /// Mean number of events in a request.
     pub events_mean: f64,
 }
@@ -100,6 +102,7 @@ impl Batches {
             sent: counts.batches_sent,
             retried: counts.batches_retried,
             split: counts.batches_split,
+            isolated: counts.batches_isolated,
             events_mean,
         }
     }

@@ -1,4 +1,5 @@
-//! Callers that sleep until the driver has done something: made room, or settled what they wait for.
+//! Callers that sleep until the driver has done something: made room, or settled what they wait
+//! for.
 //!
 //! A caller is counted, tries once more, and only then sleeps; the driver does something, and then
 //! looks whether anybody is counted. See [`Sleepers`] for why one of the two sees the other.

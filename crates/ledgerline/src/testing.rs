@@ -10,8 +10,9 @@
 //! /// What is to be tested.
 //! fn approve(audit: &Store, order: &str) {
 //!     let data = Json(r#"{"event_type":"order.approved"}"#);
+//!     let category = Category::Gateway;
 //!     let event =
-//!         Event::new("order.approved", Category::Gateway, "approved", Outcome::Success, order, &data);
+//!         Event::new("order.approved", category, "approved", Outcome::Success, order, &data);
 //!     audit.record(&event).expect("the audit trail takes it");
 //! }
 //!
@@ -336,6 +337,7 @@ fn answer(status: u16, content_type: &str, body: &str) -> Answer {
         status,
         content_type: Some(content_type.into()),
         retry_after: None,
+        date: None,
         body: Bytes::copy_from_slice(body.as_bytes()),
     }
 }

@@ -30,6 +30,8 @@ pub struct Answer {
     pub content_type: Option<String>,
     /// The first `retry-after`, as it was sent: seconds or a date.
     pub retry_after: Option<String>,
+    /// The first `date`, as it was sent: the server's clock when it answered.
+    pub date: Option<String>,
     /// The content, without its framing.
     pub body: Bytes,
 }

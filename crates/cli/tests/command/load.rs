@@ -96,8 +96,8 @@ fn what_was_accepted_and_not_delivered_is_status_3() {
     assert_eq!(report["accounts"]["dropped"]["closed"], 100);
 }
 
-/// Takes its five seconds: what is stopped for longer than timers, intervals and probes last must go
-/// on as if nothing had been.
+/// Takes its five seconds: what is stopped for longer than timers, intervals and probes last must
+/// go on as if nothing had been.
 #[test]
 fn a_process_that_is_stopped_for_five_seconds_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();

@@ -127,7 +127,7 @@ fn file(text: &str) -> (tempfile::TempDir, String) {
 #[test]
 fn a_file_counts_less_than_the_environment_and_that_less_than_flags() {
     let (_directory, path) = file(
-        "url = \"http://127.0.0.1:3\"\nlanes = 3\nflush_interval = \"7ms\"\nretries_max = \"none\"\n",
+        "url = 'http://127.0.0.1:3'\nlanes = 3\nflush_interval = '7ms'\nretries_max = 'none'\n",
     );
     let variables = [("LEDGERLINE_FLUSH_INTERVAL", "8ms"), ("LEDGERLINE_LANES", "")];
     let seen = object(&["--config", &path, "--connections-max", "5"], &variables);

@@ -1,8 +1,8 @@
 //! The driver's notes, made anew from the blocks after a panic.
 //!
-//! The blocks are the truth: what is accepted, committed and settled stands in them. Everything else
-//! that the driver knows of a block follows from it. Limit: a block that the driver held in its
-//! hands at the panic, between two queues, isn't used again; no record is in such a one.
+//! The blocks are the truth: what is accepted, committed and settled stands in them. Everything
+//! else that the driver knows of a block follows from it. Limit: a block that the driver held in
+//! its hands at the panic, between two queues, isn't used again; no record is in such a one.
 
 use crate::{
     driver::Driver,

@@ -74,8 +74,8 @@ impl Config {
     ];
 
     /// A configuration from settings by the names of the fields; what is not set, or empty, keeps
-    /// its default. [`from_env`](Self::from_env) has the table of their forms. The limits are checked
-    /// by [`validate`](Self::validate).
+    /// its default. [`from_env`](Self::from_env) has the table of their forms. The limits are
+    /// checked by [`validate`](Self::validate).
     ///
     /// ```
     /// # use ledgerline::Config;

@@ -11,8 +11,12 @@ pub(crate) enum Verdict {
     Queued,
     /// More events or bytes than the server takes at once.
     TooBig,
-    /// Try again, not before the time that the server asked for.
-    Retry { is_ambiguous: bool, after_ms: Option<u64> },
+    /// The server won't have one of its events, the one at this place if it said so.
+    Refused { index: Option<u32> },
+    /// Try again.
+    Retry { is_ambiguous: bool },
+    /// The server asks to be left alone for so long.
+    Later { after_ms: u64 },
     /// The answer of something that isn't our DataStorage, or that refuses what we are: keep the
     /// batch, try again slowly, say so loudly.
     Hold,
@@ -21,18 +25,35 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(answer: &Answer) -> Verdict {
     let is_json = has_type(answer, "application/json");
     let is_problem = has_type(answer, "application/problem+json");
-    let after_ms = retry_after_ms(answer);
+    let says = |slug: &[u8]| is_problem && memchr::memmem::find(&answer.body, slug).is_some();
     match answer.status {
         201 if is_json => Verdict::Stored,
         202 if is_json => Verdict::Queued,
         413 => Verdict::TooBig,
-        400 if is_problem && memchr::memmem::find(&answer.body, TOO_MANY).is_some() => {
-            Verdict::TooBig
-        }
-        408 | 429 | 503 => Verdict::Retry { is_ambiguous: false, after_ms },
-        500.. => Verdict::Retry { is_ambiguous: true, after_ms },
+        400 if says(TOO_MANY) => Verdict::TooBig,
+        400 | 422 if is_problem => Verdict::Refused { index: named_index(&answer.body) },
+        409 if says(ID_CONFLICT) => Verdict::Refused { index: named_index(&answer.body) },
+        408 | 429 | 503 => match retry_after_ms(answer) {
+            Some(after_ms) => Verdict::Later { after_ms },
+            None => Verdict::Retry { is_ambiguous: false },
+        },
+        500.. => Verdict::Retry { is_ambiguous: true },
         _ => Verdict::Hold,
     }
+}
+
+/// The place of the bad event, from 0, as a problem names it: as a member of its own, or in the
+/// words of its detail, as in `event 3: ...` or `events[3]`.
+fn named_index(body: &[u8]) -> Option<u32> {
+    [&b"\"index\":"[..], b"index ", b"event ", b"events[", b"event["]
+        .into_iter()
+        .filter_map(|words| {
+            let found = memchr::memmem::find(body, words)?;
+            let rest = body[found + words.len()..].trim_ascii_start();
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+        })
+        .next()
 }
 
 /// Whether the body of a 201 lists exactly these ids, in this order: then a resend is harmless.
@@ -62,14 +83,20 @@ fn has_type(answer: &Answer, wanted: &str) -> bool {
     essence.eq_ignore_ascii_case(wanted)
 }
 
-/// The header's form in seconds, RFC 9110 section 10.2.3, capped.
+/// RFC 9110 section 10.2.3: seconds, or a date. A date is read by the server's own clock, which the
+/// answer tells; ours may be another. Capped.
 fn retry_after_ms(answer: &Answer) -> Option<u64> {
-    let text = answer.retry_after.as_deref()?;
-    let seconds: u64 = text.trim().parse().ok()?;
-    Some(seconds.min(RETRY_AFTER_MAX_S) * 1_000)
+    let text = answer.retry_after.as_deref()?.trim();
+    let seconds = text.parse().ok().or_else(|| {
+        let until = httpdate::parse_http_date(text).ok()?;
+        let now = httpdate::parse_http_date(answer.date.as_deref()?.trim()).ok()?;
+        Some(until.duration_since(now).unwrap_or_default().as_secs())
+    });
+    Some(seconds?.min(RETRY_AFTER_MAX_S) * 1_000)
 }
 
 const TOO_MANY: &[u8] = b"batch-size-exceeded";
+const ID_CONFLICT: &[u8] = b"event-id-conflict";
 const EVENT_IDS: &[u8] = b"\"event_ids\"";
 const RETRY_AFTER_MAX_S: u64 = 300;
 
@@ -82,6 +109,7 @@ mod tests {
             status,
             content_type: Some(content_type.into()),
             retry_after: None,
+            date: None,
             body: bytes::Bytes::copy_from_slice(body.as_bytes()),
         }
     }
@@ -99,28 +127,52 @@ mod tests {
 
     #[test]
     fn a_server_error_is_ambiguous_and_an_overload_is_not() {
-        for (status, is_ambiguous) in [(500, true), (502, true), (503, false), (429, false)] {
-            let verdict = Verdict::Retry { is_ambiguous, after_ms: None };
+        for (status, is_ambiguous) in
+            [(500, true), (502, true), (599, true), (503, false), (429, false), (408, false)]
+        {
+            let verdict = Verdict::Retry { is_ambiguous };
             assert_eq!(judge(&answer(status, "text/plain", "")), verdict, "{status}");
         }
     }
 
     #[test]
-    fn retry_after_is_heeded_and_capped() {
-        for (text, after_ms) in [("7", Some(7_000)), ("99999", Some(300_000)), ("soon", None)] {
+    fn retry_after_is_heeded_in_both_forms_and_capped() {
+        let later = |after_ms| Verdict::Later { after_ms };
+        let none = Verdict::Retry { is_ambiguous: false };
+        for (text, date, verdict) in [
+            ("7", None, later(7_000)),
+            ("99999", None, later(300_000)),
+            ("soon", None, none),
+            ("Sat, 21 Nov 2026 06:40:42 GMT", Some("Sat, 21 Nov 2026 06:40:12 GMT"), later(30_000)),
+            ("Sat, 21 Nov 2026 06:40:42 GMT", Some("Sat, 21 Nov 2026 06:41:12 GMT"), later(0)),
+            ("Sat, 21 Nov 2026 06:40:42 GMT", None, none),
+        ] {
             let mut answer = answer(503, "text/plain", "");
             answer.retry_after = Some(text.into());
-            assert_eq!(judge(&answer), Verdict::Retry { is_ambiguous: false, after_ms });
+            answer.date = date.map(Into::into);
+            assert_eq!(judge(&answer), verdict, "{text}");
         }
     }
 
     #[test]
-    fn a_size_problem_splits_and_another_problem_holds() {
+    fn a_size_problem_splits_and_another_problem_refuses() {
         let problem = "application/problem+json";
         let body = r#"{"type":"https://kubernaut.ai/problems/batch-size-exceeded"}"#;
         assert_eq!(judge(&answer(400, problem, body)), Verdict::TooBig);
-        assert_eq!(judge(&answer(400, problem, "{}")), Verdict::Hold);
         assert_eq!(judge(&answer(413, "text/plain", "")), Verdict::TooBig);
+        for (status, body, index) in [
+            (400, r#"{"detail":"no"}"#, None),
+            (422, r#"{"detail":"event 3: too old","index":4}"#, Some(4)),
+            (400, r#"{"detail":"event 3: too old"}"#, Some(3)),
+            (400, r#"{"detail":"invalid event at index 17: x"}"#, Some(17)),
+            (400, r#"{"detail":"events[8].event_data"}"#, Some(8)),
+            (400, r#"{"index":99999999999}"#, None),
+            (409, r#"{"type":"problems/event-id-conflict","index":2}"#, Some(2)),
+        ] {
+            assert_eq!(judge(&answer(status, problem, body)), Verdict::Refused { index }, "{body}");
+        }
+        assert_eq!(judge(&answer(400, "text/html", "")), Verdict::Hold);
+        assert_eq!(judge(&answer(409, problem, "{}")), Verdict::Hold);
     }
 
     #[test]

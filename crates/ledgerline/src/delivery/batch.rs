@@ -2,6 +2,8 @@
 
 use ledgerline_core::Record;
 
+use super::BatchId;
+
 /// Neighbouring records of one block, and so one slice of its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -28,10 +30,16 @@ pub(crate) struct Batch {
     pub(crate) connection: Option<usize>,
     /// When it was last put on a connection before one took it.
     pub(crate) sent_ms: u64,
+    /// When the present try was put on its connection.
+    pub(crate) begun_ms: u64,
     /// The first byte of the present try was written.
     pub(crate) is_begun: bool,
     /// A part of a batch that was too big.
     pub(crate) is_half: bool,
+    /// The batch whose bad events are being searched for, of which this is a part.
+    pub(crate) origin: Option<BatchId>,
+    /// The one event that an answer named as bad.
+    pub(crate) is_named: bool,
     /// Since when no connection could take a batch, when this one was first put on one.
     pub(crate) blocked_since_ms: Option<u64>,
     /// A connection took it once.
@@ -58,21 +66,38 @@ impl Batch {
 
     /// The same records as two batches; the first has as many, or one less.
     pub(crate) fn halves(self) -> (Self, Self) {
-        let mut left = self.events / 2;
-        let (mut first, mut second) = self.split(|span| {
+        let half = self.events / 2;
+        self.split_at(half)
+    }
+
+    /// The record at `index`, and the others.
+    pub(crate) fn without(self, index: u32) -> (Self, Self) {
+        let (mut others, rest) = self.split_at(index);
+        let (one, behind) = rest.split_at(1);
+        others.append(behind);
+        (one, others)
+    }
+
+    fn split_at(self, events: u32) -> (Self, Self) {
+        let mut left = events;
+        self.split(|span| {
             let taken = span.count.min(left);
             left -= taken;
             taken
-        });
-        for half in [&mut first, &mut second] {
-            half.is_half = true;
-            half.attempts = 0;
-        }
-        (first, second)
+        })
     }
 
-    /// The same records as two batches of the same past: of each span, as many as `first_of` says go
-    /// to the first, from its front, and the others to the second.
+    /// Takes over the records of another batch of the same past.
+    fn append(&mut self, other: Self) {
+        self.events += other.events;
+        self.spans.extend(other.spans);
+        for moment in other.moments {
+            self.push_moments(moment);
+        }
+    }
+
+    /// The same records as two batches of the same past: of each span, as many as `first_of` says
+    /// go to the first, from its front, and the others to the second.
     pub(crate) fn split(self, mut first_of: impl FnMut(&Span) -> u32) -> (Self, Self) {
         let (mut first, mut second) = (self.like(), self.like());
         let mut moments = self.moments.iter().copied();
@@ -115,6 +140,7 @@ impl Batch {
             attempts: self.attempts,
             sent_ms: self.sent_ms,
             is_half: self.is_half,
+            origin: self.origin,
             blocked_since_ms: self.blocked_since_ms,
             is_offered: self.is_offered,
             is_ambiguous: self.is_ambiguous,

@@ -15,6 +15,12 @@ pub(crate) enum Cause {
     NoConnection,
     /// All wait for answers.
     ServerSlow,
+    /// The server's answers are those of another service, or of one that doesn't know us.
+    Misrouted,
+    /// The server refuses whatever it is sent.
+    Rejecting,
+    /// The server has failed several times in a row, or has asked to be left alone.
+    Overloaded,
 }
 
 /// Blocked time by cause: milliseconds during which something due could not be sent.
@@ -25,6 +31,12 @@ pub struct BlockedMs {
     pub no_connection: u64,
     /// Every connection waited for an answer.
     pub server_slow: u64,
+    /// The answers were those of another service, or of one that doesn't know us.
+    pub misrouted: u64,
+    /// The server refused whatever it was sent.
+    pub rejecting: u64,
+    /// The server failed several times in a row, or asked to be left alone for a while.
+    pub overloaded: u64,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +65,11 @@ impl Blocked {
         self.now = None;
     }
 
+    /// Why something due can't be sent at present.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        self.now.map(|(.., cause)| cause)
+    }
+
     pub(crate) fn since_ms(&self) -> Option<u64> {
         self.now.map(|(since_ms, ..)| since_ms)
     }
@@ -63,6 +80,9 @@ impl Blocked {
             let counter = match cause {
                 Cause::NoConnection => &mut total.no_connection,
                 Cause::ServerSlow => &mut total.server_slow,
+                Cause::Misrouted => &mut total.misrouted,
+                Cause::Rejecting => &mut total.rejecting,
+                Cause::Overloaded => &mut total.overloaded,
             };
             *counter += now_ms.saturating_sub(since_ms);
         }

@@ -9,6 +9,7 @@ use super::lateness::Cause;
 #[derive(Debug)]
 pub(crate) struct Slots {
     connections: Vec<Slot>,
+    in_flight: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -29,7 +30,7 @@ struct Slot {
 
 impl Slots {
     pub(crate) fn new(connections: usize) -> Self {
-        Self { connections: vec![Slot::default(); connections] }
+        Self { connections: vec![Slot::default(); connections], in_flight: 0 }
     }
 
     /// The connection to use next, when each may have `depth` requests on the way.
@@ -55,6 +56,7 @@ impl Slots {
             slot.is_up = false;
         }
         slot.in_flight += 1;
+        self.in_flight += 1;
     }
 
     pub(crate) fn writes(&mut self, connection: usize) {
@@ -67,6 +69,7 @@ impl Slots {
         slot.is_slow = now_ms >= slot.progress_ms + FRESH_MS;
         slot.progress_ms = now_ms;
         slot.in_flight -= 1;
+        self.in_flight -= 1;
         slot.answers_since_proof =
             if is_checked { Some(1) } else { slot.answers_since_proof.map(|answers| answers + 1) };
     }
@@ -76,6 +79,7 @@ impl Slots {
         let slot = &mut self.connections[connection];
         let is_one_by_one = slot.is_one_by_one || is_follower;
         *slot = Slot { in_flight: slot.in_flight - 1, is_one_by_one, ..Slot::default() };
+        self.in_flight -= 1;
     }
 
     /// Whether the server is there, by what a connection shows: it is up and waits for an answer,
@@ -86,9 +90,15 @@ impl Slots {
         self.connections.iter().any(shows_it)
     }
 
-    /// Whether a request waits for its connection.
-    pub(crate) fn is_connecting(&self) -> bool {
-        self.connections.iter().any(|slot| slot.in_flight > 0 && !slot.is_up)
+    /// When a request was last put on a connection, or answered on a busy one. None: all are idle.
+    pub(crate) fn progress_ms(&self) -> Option<u64> {
+        let busy = self.connections.iter().filter(|slot| slot.in_flight > 0);
+        busy.map(|slot| slot.progress_ms).max()
+    }
+
+    /// Requests on the way, on all connections.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     pub(crate) fn wants_proof(&self, connection: usize) -> bool {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ledgerline_transport::Cause;
 
-use super::*;
+use super::{window::Window, *};
 
 const INTERVAL_MS: u64 = 100;
 
@@ -20,8 +20,11 @@ fn limits() -> Limits {
     }
 }
 
+/// A machine that has found out that the server takes as much as it may be sent.
 fn machine(limits: Limits) -> Delivery {
-    Delivery::new(limits, 0, fastrand::Rng::with_seed(7))
+    let mut delivery = Delivery::new(limits, 0, fastrand::Rng::with_seed(7));
+    delivery.window = Window::open(64);
+    delivery
 }
 
 /// `count` records of one block, accepted at `accepted_ms`, each of `bytes`.
@@ -48,7 +51,7 @@ fn first_events(delivery: &mut Delivery, now_ms: u64) -> u32 {
 
 fn answer(status: u16) -> Answer {
     let content_type = Some("application/json".to_owned());
-    Answer { status, content_type, retry_after: None, body: Bytes::new() }
+    Answer { status, content_type, retry_after: None, date: None, body: Bytes::new() }
 }
 
 fn failure(certainty: Certainty) -> Failure {

@@ -1,9 +1,9 @@
 //! The engine's thread from its first turn to its last answer, panics included.
 //!
-//! A panic is a defect of ours, and no reason to lose what the blocks still hold: the driver's notes
-//! are made anew from them, what isn't settled is sent again, and the calls under way go on. Three
-//! times; what panics once more is no accident, and then everything that is left is given up, counted
-//! as such, and events are refused.
+//! A panic is a defect of ours, and no reason to lose what the blocks still hold: the driver's
+//! notes are made anew from them, what isn't settled is sent again, and the calls under way go on.
+//! Three times; what panics once more is no accident, and then everything that is left is given up,
+//! counted as such, and events are refused.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,7 +40,8 @@ impl Engine {
                 runtime.block_on(self.run(bell, &mut commands));
                 self.last()
             }));
-            // Ends the connections, and with them the loans; doesn't wait for a resolver that hangs.
+            // Ends the connections, and with them the loans; doesn't wait for a resolver that
+            // hangs.
             runtime.shutdown_background();
             if let Ok(last) = run {
                 break last;
@@ -84,7 +85,8 @@ impl Engine {
         }
     }
 
-    /// No event is accepted any more, what is left is given up, and nobody is told that all is well.
+    /// No event is accepted any more, what is left is given up, and nobody is told that all is
+    /// well.
     fn fail(&mut self) -> Last {
         let given_up = catch_unwind(AssertUnwindSafe(|| {
             self.driver.rebuild();

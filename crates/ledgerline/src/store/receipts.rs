@@ -41,8 +41,8 @@ impl Store {
     /// What has become of an event so far. Costs a few loads, whatever the answer; after its block
     /// is gone, and if not everything was delivered, a search of some thousand spans.
     ///
-    /// True at the moment of the call. Where it can't be known it is [`Standing::Forgotten`], never a
-    /// guess.
+    /// True at the moment of the call. Where it can't be known it is [`Standing::Forgotten`], never
+    /// a guess.
     ///
     /// ```
     /// # #[cfg(feature = "testing")] {
@@ -65,8 +65,8 @@ impl Store {
         }
     }
 
-    /// Blocks until the event has reached the stage, at most for `deadline`; zero only looks. Hurries
-    /// nothing: an event that isn't due yet is sent when it falls due.
+    /// Blocks until the event has reached the stage, at most for `deadline`; zero only looks.
+    /// Hurries nothing: an event that isn't due yet is sent when it falls due.
     ///
     /// # Errors
     /// [`WaitError`]: the deadline came first, or it is known, or can't be known, that the event
@@ -102,9 +102,9 @@ impl Store {
         }
     }
 
-    /// Has the event sent at once, with whatever else lies in the lanes, and blocks until DataStorage
-    /// has acknowledged it, at most for `deadline`. Doesn't wait for events that were recorded
-    /// before it: that is [`flush`](Self::flush).
+    /// Has the event sent at once, with whatever else lies in the lanes, and blocks until
+    /// DataStorage has acknowledged it, at most for `deadline`. Doesn't wait for events that were
+    /// recorded before it: that is [`flush`](Self::flush).
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
@@ -148,8 +148,8 @@ impl Inner {
         }
     }
 
-    /// Asks for what lies in the lanes to be sent, unless the record is on its way or settled. If the
-    /// engine is too busy to be asked, the record goes when it falls due.
+    /// Asks for what lies in the lanes to be sent, unless the record is on its way or settled. If
+    /// the engine is too busy to be asked, the record goes when it falls due.
     fn hurry(&self, receipt: Receipt) {
         if !self.is_forked() && self.lanes.standing(receipt) == Standing::Recorded {
             let _ = self.send(Command::Hurry);

@@ -106,7 +106,7 @@ fn config() -> ConnectionConfig {
 
 fn answered(status: u16, body: &'static [u8]) -> What {
     let body = Bytes::from_static(body);
-    What::Answered(Answer { status, content_type: None, retry_after: None, body })
+    What::Answered(Answer { status, content_type: None, retry_after: None, date: None, body })
 }
 
 fn failed(certainty: Certainty, cause: Cause) -> What {

@@ -18,6 +18,7 @@ pub(super) struct Head {
     pub(super) status: u16,
     pub(super) content_type: Option<String>,
     pub(super) retry_after: Option<String>,
+    pub(super) date: Option<String>,
     pub(super) framing: Framing,
     pub(super) ending: Ending,
 }
@@ -73,8 +74,8 @@ impl Head {
         let old = version == 0;
         let framing = fields.framing(status, old, limits)?;
         let ending = fields.ending(old, &framing);
-        let Fields { content_type, retry_after, .. } = fields;
-        Ok(Some((Self { status, content_type, retry_after, framing, ending }, length)))
+        let Fields { content_type, retry_after, date, .. } = fields;
+        Ok(Some((Self { status, content_type, retry_after, date, framing, ending }, length)))
     }
 
     /// Whether a final response is still to come.
@@ -88,6 +89,7 @@ impl Head {
 struct Fields {
     content_type: Option<String>,
     retry_after: Option<String>,
+    date: Option<String>,
     lengths: Lengths,
     codings: Codings,
     close: bool,
@@ -130,6 +132,8 @@ impl Fields {
                 fields.content_type = text(value);
             } else if name.eq_ignore_ascii_case("retry-after") && fields.retry_after.is_none() {
                 fields.retry_after = text(value);
+            } else if name.eq_ignore_ascii_case("date") && fields.date.is_none() {
+                fields.date = text(value);
             }
         }
         fields

@@ -121,14 +121,14 @@ impl ResponseReader {
             self.interim += 1;
             return Ok(());
         }
-        let Head { status, content_type, retry_after, framing, ending } = head;
+        let Head { status, content_type, retry_after, date, framing, ending } = head;
         self.interim = 0;
         self.ending = ending;
         let body = match framing {
             Framing::Length(length) => Vec::with_capacity(length),
             Framing::Chunked(_) | Framing::UntilClose => Vec::new(),
         };
-        let answer = Answer { status, content_type, retry_after, body: Bytes::new() };
+        let answer = Answer { status, content_type, retry_after, date, body: Bytes::new() };
         self.content = Some(Content { answer, body, framing });
         Ok(())
     }

@@ -1,0 +1,331 @@
+//! Servers that behave in some way, in virtual time, and what the machine makes of them.
+//!
+//! One millisecond a step: records are pushed, what is sent reaches the server, and its answers
+//! come back when it gives them. The oracle is the server's own list of what it stored.
+
+use bytes::Bytes;
+use ledgerline_transport::Cause as FailureCause;
+
+use super::*;
+
+/// How a server behaves: at `now_ms`, with so many requests on the way to it, this one included.
+type Behaviour = Box<dyn FnMut(u64, usize, &[u32]) -> Reaction>;
+
+/// What a server does about a request.
+enum Reaction {
+    /// Stores it, and answers after so long.
+    Store(u64),
+    /// Answers with this status after so long, as a problem if a place is given.
+    Refuse(u16, u64, Option<u32>),
+    /// Asks to be left alone, with seconds.
+    Later(u16, u64),
+    /// Never answers; the client gives up after so long.
+    Silent(u64),
+    /// No connection can be made.
+    Unreachable,
+}
+
+struct Simulation {
+    delivery: Delivery,
+    now_ms: u64,
+    server: Behaviour,
+    /// Answers on the way: when, to what.
+    coming: Vec<(u64, BatchId, Coming)>,
+    pushed: u32,
+    stored: Vec<u32>,
+    settled: HashMap<Outcome, Vec<u32>>,
+    in_flight_max: usize,
+    requests: u64,
+}
+
+enum Coming {
+    Answer(Answer, Vec<u32>),
+    Failure(Failure),
+}
+
+impl Simulation {
+    fn new(limits: Limits, server: Behaviour) -> Self {
+        let delivery = Delivery::new(limits, 0, fastrand::Rng::with_seed(11));
+        Self {
+            delivery,
+            now_ms: 0,
+            server,
+            coming: Vec::new(),
+            pushed: 0,
+            stored: Vec::new(),
+            settled: HashMap::new(),
+            in_flight_max: 0,
+            requests: 0,
+        }
+    }
+
+    /// Lets so much time pass, with so many new events a millisecond.
+    fn run(&mut self, for_ms: u64, events_per_ms: u32) -> &mut Self {
+        let end_ms = self.now_ms + for_ms;
+        self.in_flight_max = 0;
+        while self.now_ms < end_ms {
+            self.now_ms += 1;
+            for _ in 0..events_per_ms {
+                let (index, accepted_ms) = (self.pushed, self.now_ms);
+                self.delivery.push(Record { block: 0, index, bytes: 700, accepted_ms });
+                self.pushed += 1;
+            }
+            self.step();
+        }
+        self
+    }
+
+    /// Lets time pass until nothing is left, from one moment at which something happens to the
+    /// next.
+    fn drain(&mut self) -> &mut Self {
+        let end_ms = self.now_ms + 1_000_000;
+        while self.delivery.whereabouts() != Whereabouts::default() && self.now_ms < end_ms {
+            let coming_ms = self.coming.iter().map(|it| it.0).min();
+            let next_ms = self.delivery.next_ms().into_iter().chain(coming_ms).min();
+            self.now_ms = next_ms.expect("something is left").max(self.now_ms + 1);
+            self.step();
+        }
+        self
+    }
+
+    fn step(&mut self) {
+        self.delivery.advance(self.now_ms);
+        let (due, coming) =
+            std::mem::take(&mut self.coming).into_iter().partition(|it| it.0 <= self.now_ms);
+        self.coming = coming;
+        for (_, batch, coming) in due {
+            match coming {
+                Coming::Answer(answer, events) => {
+                    if answer.status == 201 {
+                        self.stored.extend(events);
+                    }
+                    self.delivery.answered(batch, &answer, Some(true), self.now_ms);
+                }
+                Coming::Failure(failure) => self.delivery.failed(batch, &failure, self.now_ms),
+            }
+        }
+        while let Some(send) = self.delivery.next_send(self.now_ms) {
+            self.requests += 1;
+            self.send(send.batch);
+        }
+        for settlement in self.delivery.take_settlements() {
+            let span = settlement.span;
+            let events = self.settled.entry(settlement.outcome).or_default();
+            events.extend(span.first..span.first + span.count);
+        }
+    }
+
+    fn send(&mut self, batch: BatchId) {
+        let spans = &self.delivery.batch(batch).expect("it was just sent").spans;
+        let events: Vec<_> =
+            spans.iter().flat_map(|span| span.first..span.first + span.count).collect();
+        let in_flight = self.coming.len() + 1;
+        self.in_flight_max = self.in_flight_max.max(in_flight);
+        let reaction = (self.server)(self.now_ms, in_flight, &events);
+        let (after_ms, coming) = match reaction {
+            Reaction::Store(after_ms) => {
+                (after_ms, Coming::Answer(answer(201, None, None), events))
+            }
+            Reaction::Refuse(status, after_ms, index) => {
+                (after_ms, Coming::Answer(answer(status, index, None), events))
+            }
+            Reaction::Later(status, seconds) => {
+                (1, Coming::Answer(answer(status, None, Some(seconds)), events))
+            }
+            Reaction::Silent(after_ms) => {
+                let cause = FailureCause::RequestTimeout { timeout_ms: after_ms };
+                let failure = Failure { certainty: Certainty::Ambiguous, cause };
+                (after_ms, Coming::Failure(failure))
+            }
+            Reaction::Unreachable => {
+                let cause = FailureCause::ClosedByServer;
+                let failure = Failure { certainty: Certainty::NotProcessed, cause };
+                self.coming.push((self.now_ms + 1, batch, Coming::Failure(failure)));
+                return;
+            }
+        };
+        self.delivery.first_byte(batch, self.now_ms);
+        self.coming.push((self.now_ms + after_ms, batch, coming));
+    }
+
+    fn dead(&self) -> usize {
+        self.settled.get(&Outcome::DeadLettered).map_or(0, Vec::len)
+    }
+
+    /// Every event is stored once, but for so many dead letters.
+    fn assert_delivered(&mut self, dead: usize) {
+        self.stored.sort_unstable();
+        let count = self.stored.len();
+        self.stored.dedup();
+        assert_eq!(self.stored.len(), count, "stored twice");
+        assert_eq!((self.dead(), count + dead), (dead, self.pushed as usize));
+        assert_eq!(self.delivery.whereabouts(), Whereabouts::default());
+    }
+}
+
+fn answer(status: u16, index: Option<u32>, retry_after: Option<u64>) -> Answer {
+    let is_problem = matches!(status, 400 | 422);
+    let content_type = if is_problem { "application/problem+json" } else { "application/json" };
+    Answer {
+        status,
+        content_type: Some(content_type.to_owned()),
+        retry_after: retry_after.map(|seconds| seconds.to_string()),
+        date: None,
+        body: Bytes::from(index.map_or(String::new(), |index| format!("{{\"index\":{index}}}"))),
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        batch_events_max: 500,
+        batch_bytes_max: 4 << 20,
+        flush_interval_ms: 100,
+        retries_max: None,
+        retry_delay_min_ms: 100,
+        retry_delay_max_ms: 30_000,
+        connections_max: 16,
+        pipeline_depth_max: 1,
+    }
+}
+
+fn place_of(event: u32, events: &[u32]) -> Option<u32> {
+    events.iter().position(|it| *it == event).map(|place| place as u32)
+}
+
+/// One bad event in each thousand, named or not.
+fn picky(is_named: bool) -> Behaviour {
+    Box::new(move |_, _, events| match events.iter().find(|event| *event % 1_000 == 777) {
+        Some(bad) => Reaction::Refuse(400, 2, place_of(*bad, events).filter(|_| is_named)),
+        None => Reaction::Store(2),
+    })
+}
+
+#[test]
+fn a_bad_event_is_dead_lettered_alone_whether_it_is_named_or_not() {
+    for (is_named, requests_max) in [(true, 3 * 50), (false, 22 * 50)] {
+        let mut simulation = Simulation::new(limits(), picky(is_named));
+        simulation.run(5_000, 10).drain().assert_delivered(50);
+        assert!(simulation.requests < requests_max + 200, "{}", simulation.requests);
+        assert!(simulation.settled[&Outcome::DeadLettered].iter().all(|it| it % 1_000 == 777));
+    }
+}
+
+#[test]
+fn a_server_that_names_the_wrong_event_misleads_once() {
+    let server = |_, _, events: &[u32]| match events.contains(&250) {
+        true if events.len() > 1 => Reaction::Refuse(422, 2, Some(0)),
+        true => Reaction::Refuse(422, 2, None),
+        false => Reaction::Store(2),
+    };
+    let mut simulation = Simulation::new(limits(), Box::new(server));
+    simulation.run(50, 10).drain().assert_delivered(1);
+    assert_eq!(simulation.settled[&Outcome::DeadLettered], [250]);
+}
+
+#[test]
+fn a_server_that_refuses_everything_gets_everything_once_it_relents() {
+    let server = |now_ms, _, _: &[u32]| match now_ms {
+        0..60_000 => Reaction::Refuse(400, 2, Some(0)),
+        _ => Reaction::Store(2),
+    };
+    let mut simulation = Simulation::new(limits(), Box::new(server));
+    simulation.run(30_000, 1).run(29_000, 0);
+    let dead = simulation.dead();
+    assert!(dead < 20, "the fuse has blown: {dead}");
+    assert!(simulation.stored.is_empty());
+    assert_eq!(simulation.delivery.blocked.cause(), Some(Cause::Rejecting));
+    assert!(simulation.requests < 200, "it is asked slowly: {}", simulation.requests);
+    simulation.drain().assert_delivered(dead);
+}
+
+#[test]
+fn a_misrouted_store_holds_everything_and_asks_slowly() {
+    for status in [404, 403, 405, 301, 200, 421] {
+        let server = move |now_ms, _, _: &[u32]| match now_ms {
+            0..60_000 => Reaction::Refuse(status, 2, None),
+            _ => Reaction::Store(2),
+        };
+        let mut simulation = Simulation::new(limits(), Box::new(server));
+        simulation.run(59_000, 1);
+        assert_eq!(simulation.delivery.blocked.cause(), Some(Cause::Misrouted), "{status}");
+        assert!(simulation.requests < 80, "{status}: {}", simulation.requests);
+        simulation.drain().assert_delivered(0);
+    }
+}
+
+#[test]
+fn concurrency_follows_the_server() {
+    let steady = |think_ms| move |_, _, _: &[u32]| Reaction::Store(think_ms);
+    // One worker: each request waits for those before it.
+    let mut busy_until_ms = 0;
+    let queueing = move |now_ms: u64, _, _: &[u32]| {
+        busy_until_ms = busy_until_ms.max(now_ms) + 50;
+        Reaction::Store(busy_until_ms - now_ms)
+    };
+    // Quick up to four at a time, then it falls off a cliff.
+    let cliff = |_, in_flight, _: &[u32]| Reaction::Store(if in_flight > 4 { 2_000 } else { 50 });
+    let strict = |_, in_flight, _: &[u32]| match in_flight {
+        0..=3 => Reaction::Store(50),
+        _ => Reaction::Later(429, 0),
+    };
+    let failing = |now_ms: u64, _, _: &[u32]| match now_ms % 7 {
+        0 => Reaction::Refuse(503, 20, None),
+        _ => Reaction::Store(20),
+    };
+    let silent = |now_ms: u64, _, _: &[u32]| match now_ms {
+        3_000..6_000 => Reaction::Silent(1_000),
+        _ => Reaction::Store(20),
+    };
+    let flapping = |now_ms: u64, _, _: &[u32]| match now_ms / 1_000 % 2 {
+        0 => Reaction::Store(20),
+        _ => Reaction::Unreachable,
+    };
+    let slowing = |now_ms: u64, _, _: &[u32]| Reaction::Store(20 + now_ms / 80);
+    let erring = |now_ms: u64, _, _: &[u32]| match now_ms {
+        3_000..5_000 => Reaction::Refuse(500, 5, None),
+        _ => Reaction::Store(20),
+    };
+    let polite = |now_ms: u64, _, _: &[u32]| match now_ms {
+        3_000..4_000 => Reaction::Later(503, 2),
+        _ => Reaction::Store(20),
+    };
+    let quick = steady(1);
+    // Name, server, events per millisecond, and how many at a time it should get, at least and
+    // most.
+    let cases: Vec<(&str, Behaviour, u32, usize, usize)> = vec![
+        ("quick", Box::new(quick), 20, 1, 3),
+        ("steady", Box::new(steady(100)), 20, 4, 16),
+        ("far away", Box::new(steady(400)), 20, 16, 16),
+        ("slower than the load", Box::new(steady(1_000)), 5, 5, 16),
+        ("queueing", Box::new(queueing), 30, 1, 6),
+        ("off a cliff", Box::new(cliff), 60, 2, 10),
+        ("429 above three", Box::new(strict), 60, 1, 6),
+        ("503 now and then", Box::new(failing), 20, 1, 8),
+        ("silent for a while", Box::new(silent), 10, 1, 16),
+        ("flapping", Box::new(flapping), 10, 1, 16),
+        ("slowing down", Box::new(slowing), 20, 4, 16),
+        ("failing for a while", Box::new(erring), 10, 1, 16),
+        ("asking for a pause", Box::new(polite), 10, 1, 16),
+    ];
+    for (name, server, events_per_ms, least, most) in cases {
+        let mut simulation = Simulation::new(limits(), server);
+        simulation.run(8_000, events_per_ms).run(4_000, events_per_ms);
+        let used = simulation.in_flight_max;
+        assert!((least..=most).contains(&used), "{name}: {used} at a time");
+        assert!(used <= 16, "{name}");
+        let backlog = simulation.pushed as usize - simulation.stored.len();
+        simulation.drain();
+        assert!(simulation.delivery.whereabouts() == Whereabouts::default(), "{name}: {backlog}");
+        let mut stored = simulation.stored.clone();
+        stored.sort_unstable();
+        stored.dedup();
+        assert_eq!(stored.len(), simulation.pushed as usize, "{name}");
+        // Back to one when idle: what comes after a pause goes alone.
+        simulation.run(12_000, 0).run(3, 300);
+        assert!(
+            simulation.in_flight_max <= 1,
+            "{name}: {} after a pause",
+            simulation.in_flight_max
+        );
+    }
+}
