@@ -20,6 +20,7 @@
 //! ```
 
 mod events;
+mod front;
 mod gate;
 mod http;
 mod scripted;
@@ -28,6 +29,7 @@ mod served;
 use std::time::Duration;
 
 pub use events::{assert_all_delivered, config, event, record_until_refused};
+pub use front::{Authority, Front};
 pub use gate::Gate;
 pub use scripted::{Reply, Request, ReservedPort, Scripted, StoredEvent};
 pub use served::{Row, Served, serve};

@@ -74,6 +74,16 @@ impl Reply {
         Self::Answer { status, head, body }
     }
 
+    /// A problem with the event at that place of the request.
+    #[must_use]
+    pub fn problem_at(status: u16, index: usize) -> Self {
+        let head = "content-type: application/problem+json\r\n".to_owned();
+        let body = format!(
+            r#"{{"type":"https://kubernaut.ai/problems/validation-error","status":{status},"index":{index}}}"#
+        );
+        Self::Answer { status, head, body }
+    }
+
     /// This, but not before the gate is open.
     #[must_use]
     pub fn after(self, gate: &Gate) -> Self {
@@ -91,6 +101,8 @@ pub struct Request {
     pub connection: usize,
     /// When it had come as a whole.
     pub at: Instant,
+    /// Its header lines.
+    pub headers: Vec<(String, String)>,
     /// The body.
     pub text: String,
     /// Its events.
@@ -112,6 +124,13 @@ pub struct StoredEvent {
 }
 
 impl Request {
+    /// The value of the first header of that name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// How many events it carries.
     #[must_use]
     pub fn event_count(&self) -> usize {
@@ -234,6 +253,12 @@ impl Scripted {
             move || connection::accept(&listener, &shared)
         });
         Self { addr, shared, acceptor: Some(acceptor) }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// Where it listens.

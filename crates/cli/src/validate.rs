@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use ledgerline::{Config, Memory, Overflow};
+use ledgerline::{Config, Header, Memory, Overflow};
 use serde_json::{Map, Value, json};
 
 use crate::Exit;
@@ -62,6 +62,11 @@ fn fields(config: &Config) -> Vec<(&'static str, Value)> {
         ("pipeline_depth_max", json!(config.pipeline_depth_max)),
         ("connect_timeout_ms", time(config.connect_timeout)),
         ("request_timeout_ms", time(config.request_timeout)),
+        ("ca_file", json!(config.ca_file)),
+        ("client_certificate_file", json!(config.client_certificate_file)),
+        ("client_key_file", json!(config.client_key_file)),
+        ("token_file", json!(config.token_file)),
+        ("headers", json!(config.headers.iter().map(Header::name).collect::<Vec<_>>())),
         ("lanes", json!(config.lanes)),
     ]
 }
@@ -92,7 +97,7 @@ fn lines(fields: &[(&'static str, Value)], memory: &Memory) -> String {
             Value::String(value) => value.clone(),
             value => value.as_u64().map_or_else(|| value.to_string(), grouped),
         };
-        text += &format!("{name:<19} {value}\n");
+        text += &format!("{name:<23} {value}\n");
     }
     text += "\nmemory at most, in MiB\n";
     let blocks = format!("{} blocks", grouped(memory.block_count));

@@ -1,15 +1,18 @@
 //! Configuration: every bound of the engine, and the sum of the memory that they allow.
 
+mod header;
 mod recommended;
 mod settings;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ledgerline_core::{BLOCK_BYTES, Block, RECORD_BYTES_MAX};
-use ledgerline_transport::{Endpoint, EndpointError};
+use ledgerline_transport::{Endpoint, EndpointError, TlsFiles};
 
 use crate::delivery::Limits;
 
+pub use self::header::Header;
 pub use self::settings::SettingError;
 
 /// How an engine is to run. Start from [`Config::new`] and set the fields that should differ;
@@ -27,7 +30,8 @@ pub use self::settings::SettingError;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where DataStorage is: `http://host:port`, with a path in front of `/api/v1` if it has one.
+    /// Where DataStorage is: `http://host:port` or `https://host:port`, with a path in front of
+    /// `/api/v1` if it has one.
     pub url: String,
     /// Name of this process in its events' `producer`, 1 to 64 characters. None: a random one,
     /// new at each start. The lane's number is appended, because each lane counts its own events.
@@ -69,6 +73,19 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Time between the first byte of a request and the last of its answer. Default 10 s.
     pub request_timeout: Duration,
+    /// Certificates (PEM) of the authorities to trust for `https`. None (default): the system's.
+    /// Looked at by each new connection, and read again when changed.
+    pub ca_file: Option<PathBuf>,
+    /// A client certificate (PEM, with those between it and its authority), if the server asks for
+    /// one. Needs [`client_key_file`](Self::client_key_file).
+    pub client_certificate_file: Option<PathBuf>,
+    /// The key (PEM) of the client certificate.
+    pub client_key_file: Option<PathBuf>,
+    /// A file with a bearer token: sent with each request, read again when it has changed, every
+    /// five minutes, and after a 401.
+    pub token_file: Option<PathBuf>,
+    /// Further headers of each request, at most 16.
+    pub headers: Vec<Header>,
     /// Entries for producers, 1 to 64. Threads share them. Default: two for each core, at most 16.
     pub lanes: usize,
 }
@@ -121,6 +138,12 @@ pub enum ConfigError {
         min: Duration,
         /// The greatest value.
         max: Duration,
+    },
+    /// A client certificate without its key, or a key without its certificate.
+    #[error("client_certificate_file and client_key_file go together, only {given} is set")]
+    Identity {
+        /// The one that is set.
+        given: &'static str,
     },
     /// The producer's name is empty, too long, or has control characters.
     #[error("producer {given:?} must have 1 to 64 characters, none of them a control character")]
@@ -176,6 +199,11 @@ impl Config {
             pipeline_depth_max: 2,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
+            ca_file: None,
+            client_certificate_file: None,
+            client_key_file: None,
+            token_file: None,
+            headers: Vec::new(),
             lanes: (2 * cores).min(16),
         }
     }
@@ -191,6 +219,14 @@ impl Config {
             if length == 0 || length > 64 || producer.chars().any(char::is_control) {
                 return Err(ConfigError::Producer { given: producer.clone() });
             }
+        }
+        in_range("headers", self.headers.len() as u64, 0, 16)?;
+        match (&self.client_certificate_file, &self.client_key_file) {
+            (Some(_), None) => {
+                return Err(ConfigError::Identity { given: "client_certificate_file" });
+            }
+            (None, Some(_)) => return Err(ConfigError::Identity { given: "client_key_file" }),
+            _ => {}
         }
         in_range("lanes", self.lanes as u64, 1, 64)?;
         in_range("buffer_events", self.buffer_events, 1, 1 << 24)?;
@@ -231,6 +267,11 @@ impl Config {
             let url = if has_secret { "(not shown)".to_owned() } else { self.url.clone() };
             ConfigError::Url { url, reason }
         })
+    }
+
+    pub(crate) fn tls_files(&self) -> TlsFiles {
+        let identity = self.client_certificate_file.clone().zip(self.client_key_file.clone());
+        TlsFiles { ca: self.ca_file.clone(), identity }
     }
 
     pub(crate) fn buffer_bytes(&self) -> u64 {

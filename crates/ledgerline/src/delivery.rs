@@ -324,7 +324,11 @@ impl Delivery {
                 self.retry(batch, after_ms, now_ms);
                 self.open_breaker(Cause::Overloaded, after_ms, now_ms);
             }
-            Verdict::Hold => self.misrouted(batch, now_ms),
+            Verdict::Unauthorized if !self.batches[&batch].was_unauthorized => {
+                self.batches.get_mut(&batch).expect("released above").was_unauthorized = true;
+                self.retry(batch, 0, now_ms);
+            }
+            Verdict::Unauthorized | Verdict::Hold => self.misrouted(batch, now_ms),
         }
         if matches!(verdict, Verdict::Stored | Verdict::Queued) {
             self.window.answered(now_ms.saturating_sub(begun_ms), in_flight, now_ms);

@@ -6,6 +6,7 @@
 
 mod calls;
 mod complaints;
+mod credentials;
 mod life;
 mod link;
 
@@ -16,7 +17,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use ledgerline_codec::event_id_text;
 use ledgerline_core::{Bell, Driver};
-use ledgerline_transport::{Answer, ConnectionConfig, ConnectionEvent, Endpoint, Target, What};
+use ledgerline_transport::{
+    Answer, ConnectionConfig, ConnectionEvent, Endpoint, Target, Tls, What,
+};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Notify, mpsc};
 
@@ -29,7 +32,7 @@ use crate::signal::Signal;
 
 pub(crate) use self::calls::Command;
 pub(crate) use self::link::Link;
-use self::{calls::Calls, complaints::Complaints, link::Wire};
+use self::{calls::Calls, complaints::Complaints, credentials::Credentials, link::Wire};
 
 /// What the engine leaves when its thread ends.
 #[derive(Debug)]
@@ -68,6 +71,7 @@ pub(crate) struct Engine {
     target: Target,
     endpoint: Arc<Endpoint>,
     connection_config: ConnectionConfig,
+    credentials: Credentials,
     connections_max: usize,
     wires: Vec<Wire>,
     calls: Calls,
@@ -115,6 +119,11 @@ impl Engine {
         connection_config.connect_timeout = config.connect_timeout;
         connection_config.request_timeout = config.request_timeout;
         connection_config.depth = config.pipeline_depth_max;
+        if endpoint.is_tls() {
+            let tls = Tls::new(config.tls_files()).map_err(StartError::Tls)?;
+            connection_config.tls = Some(Arc::new(tls));
+        }
+        let credentials = Credentials::new(config.token_file.as_ref(), &config.headers)?;
         let engine = Self {
             clock,
             driver,
@@ -123,6 +132,7 @@ impl Engine {
             target,
             endpoint: Arc::new(endpoint),
             connection_config,
+            credentials,
             connections_max: config.connections_max,
             wires: Vec::new(),
             calls: Calls::default(),
@@ -248,7 +258,8 @@ impl Engine {
             body.push(if place == 0 { bytes.slice(1..) } else { bytes });
         }
         body.push(Bytes::from_static(b"]"));
-        self.wires[connection].send(batch, &self.target, body);
+        let lines = self.credentials.lines(self.clock.now_ms());
+        self.wires[connection].send(batch, &self.target, lines, body);
         self.has_news = true;
     }
 
@@ -262,6 +273,9 @@ impl Engine {
                     .then(|| self.proves_idempotence(batch, &answer));
                 if answer.status != 201 && answer.status != 202 {
                     self.failures.say(now_ms, &format_args!("status {}", answer.status));
+                }
+                if answer.status == 401 {
+                    self.credentials.refused(now_ms);
                 }
                 self.delivery.answered(batch, &answer, keeps_ids, now_ms);
             }

@@ -23,6 +23,17 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Certificates or keys can't be used.
+    #[error("TLS can't be used")]
+    Tls(#[source] ledgerline_transport::TlsError),
+    /// The token can't be read.
+    #[error("the token file {} can't be used", path.display())]
+    Token {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The engine's thread or runtime could not be made.
     #[error("the engine's thread could not be started")]
     Thread(#[source] std::io::Error),

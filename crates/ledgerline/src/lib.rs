@@ -53,7 +53,7 @@ pub mod testing;
 mod thread;
 mod waiting;
 
-pub use config::{Config, ConfigError, Memory, Overflow, SettingError};
+pub use config::{Config, ConfigError, Header, Memory, Overflow, SettingError};
 pub use delivery::BlockedMs;
 pub use error::{CloseError, FlushError, Lost, Refused, StartError, Unsettled, WaitError};
 pub use ledgerline_codec::{

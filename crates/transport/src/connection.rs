@@ -32,13 +32,14 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    Cause, Certainty, Endpoint, Failure, Target, What,
+    Cause, Certainty, Endpoint, Failure, Target, Tls, What,
     h1::{Limits, Pipeline},
     outcome::whole_ms,
+    stream::Stream,
 };
 
 /// How a [`Connection`] behaves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ConnectionConfig {
     /// Time for resolving the name and connecting to one of its addresses.
@@ -50,6 +51,8 @@ pub struct ConnectionConfig {
     pub depth: usize,
     /// How much of a response is taken.
     pub limits: Limits,
+    /// Whom to trust, and what to show, where the endpoint is `https`.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Default for ConnectionConfig {
@@ -60,6 +63,7 @@ impl Default for ConnectionConfig {
             request_timeout: Duration::from_secs(30),
             depth: 4,
             limits: Limits::default(),
+            tls: None,
         }
     }
 }
@@ -114,13 +118,14 @@ impl Connection {
         Self { slot, commands, events, task }
     }
 
-    /// Sends a request. Never blocks: the request waits in a channel for its connection.
+    /// Sends a request, with these header lines beside the target's, each of which ends with a CRLF.
+    /// Never blocks: the request waits in a channel for its connection.
     ///
     /// The caller counts its requests without a final event, and keeps to
     /// [`ConnectionConfig::depth`]: that bounds the channel. Debug builds check it, by a panic of
     /// the task.
-    pub fn send(&self, request_id: u64, target: &Target, body: Vec<Bytes>) {
-        let head = target.head(body.iter().map(Bytes::len).sum());
+    pub fn send(&self, request_id: u64, target: &Target, lines: &str, body: Vec<Bytes>) {
+        let head = target.head(body.iter().map(Bytes::len).sum(), lines);
         if self.commands.send(Command { request_id, head, body }).is_err() {
             let failure = Failure { certainty: Certainty::NotProcessed, cause: Cause::TaskEnded };
             report(&self.events, self.slot, request_id, What::Failed(failure));
@@ -149,7 +154,7 @@ impl Task {
     async fn run(mut self) {
         let mut buffer = vec![0; READ_BYTES].into_boxed_slice();
         while let Some(command) = self.commands.recv().await {
-            match connect(&self.endpoint, self.config.connect_timeout).await {
+            match connect(&self.endpoint, &self.config).await {
                 Ok(stream) => {
                     debug!(slot = self.slot, endpoint = %self.endpoint, "connected");
                     self.serve(stream, command, &mut buffer).await;
@@ -172,7 +177,7 @@ impl Task {
     }
 
     /// Runs one connection to its end. Requests that it doesn't take stay in the channel.
-    async fn serve(&mut self, stream: TcpStream, first: Command, buffer: &mut [u8]) {
+    async fn serve(&mut self, stream: Stream, first: Command, buffer: &mut [u8]) {
         let Self { slot, config, commands, events, .. } = self;
         let request_timeout = config.request_timeout;
         let mut line = Line {
@@ -201,7 +206,7 @@ impl Task {
 /// One connection while it lasts.
 struct Line {
     pipeline: Pipeline,
-    stream: TcpStream,
+    stream: Stream,
     is_writable: bool,
     /// Never later than the pipeline's deadline, and moved only when it has passed: moving it with
     /// each request would cost more than an idle wake-up per timeout.
@@ -249,6 +254,9 @@ impl Line {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = self.pipeline.write_slices(&mut slices);
             if count == 0 {
+                // What TLS has taken and not written yet goes out as the socket takes it.
+                self.is_writable =
+                    !matches!(Pin::new(&mut self.stream).poll_flush(cx), Poll::Ready(Err(_)));
                 return;
             }
             match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count]) {
@@ -275,8 +283,28 @@ impl Line {
     }
 }
 
+/// Connects within the time that there is for it, TLS included.
+async fn connect(endpoint: &Endpoint, config: &ConnectionConfig) -> Result<Stream, Cause> {
+    let start = Instant::now();
+    let stream = connect_tcp(endpoint, config.connect_timeout).await?;
+    if !endpoint.is_tls() {
+        return Ok(Stream::Plain(stream));
+    }
+    let untrusted = |why: &dyn std::fmt::Display| Cause::Tls {
+        host: endpoint.host().into(),
+        why: why.to_string().into(),
+    };
+    let tls = config.tls.as_ref().ok_or_else(|| untrusted(&"nothing says whom to trust"))?;
+    let left = config.connect_timeout.saturating_sub(start.elapsed());
+    match timeout(left, tls.connect(endpoint.host(), stream)).await {
+        Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
+        Ok(Err(error)) => Err(untrusted(&error)),
+        Err(_) => Err(late(endpoint.host(), config.connect_timeout)),
+    }
+}
+
 /// Tries each of the host's addresses, and gives each a fair share of the time that is left.
-async fn connect(endpoint: &Endpoint, connect_timeout: Duration) -> Result<TcpStream, Cause> {
+async fn connect_tcp(endpoint: &Endpoint, connect_timeout: Duration) -> Result<TcpStream, Cause> {
     let start = Instant::now();
     let host = endpoint.host();
     let addresses = match timeout(connect_timeout, lookup_host((host, endpoint.port()))).await {

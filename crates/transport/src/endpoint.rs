@@ -13,6 +13,7 @@ use thiserror::Error;
 /// One server, and the path that all its resources share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
+    is_tls: bool,
     /// Without brackets.
     host: Box<str>,
     port: u16,
@@ -30,12 +31,9 @@ pub struct Target(Box<str>);
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// It doesn't start with `http://`.
-    #[error("an endpoint begins with http://")]
+    /// It doesn't start with `http://` or `https://`.
+    #[error("an endpoint begins with http:// or https://")]
     Scheme,
-    /// It starts with `https://`.
-    #[error("https is not supported by this version, only http")]
-    TlsUnsupported,
     /// It has a user name, or a password, which are not repeated here.
     #[error("an endpoint takes no user name and no password")]
     UserInfo,
@@ -57,7 +55,7 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// Parses `http://host:port/prefix`, port and prefix being optional.
+    /// Parses `http://host:port/prefix` or `https://host:port/prefix`, port and prefix being optional.
     ///
     /// ```
     /// use ledgerline_transport::Endpoint;
@@ -71,10 +69,8 @@ impl Endpoint {
     /// Says which part of `text` can't be used.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let (scheme, rest) = text.split_once("://").ok_or(EndpointError::Scheme)?;
-        if scheme.eq_ignore_ascii_case("https") {
-            return Err(EndpointError::TlsUnsupported);
-        }
-        if !scheme.eq_ignore_ascii_case("http") {
+        let is_tls = scheme.eq_ignore_ascii_case("https");
+        if !is_tls && !scheme.eq_ignore_ascii_case("http") {
             return Err(EndpointError::Scheme);
         }
         // RFC 3986 section 3.2: the authority ends at the first of these.
@@ -86,11 +82,13 @@ impl Endpoint {
         if !prefix.is_empty() {
             check_path(prefix)?;
         }
-        let (host, port) = split_authority(authority)?;
+        let port_default = if is_tls { TLS_PORT_DEFAULT } else { PORT_DEFAULT };
+        let (host, port) = split_authority(authority, port_default)?;
         let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let authority =
-            if port == PORT_DEFAULT { bracketed } else { format!("{bracketed}:{port}") };
-        Ok(Self { host: host.into(), port, authority: authority.into(), prefix: prefix.into() })
+            if port == port_default { bracketed } else { format!("{bracketed}:{port}") };
+        let (host, authority, prefix) = (host.into(), authority.into(), prefix.into());
+        Ok(Self { is_tls, host, port, authority, prefix })
     }
 
     /// A `POST` of JSON to `path`, which is appended to the prefix.
@@ -115,6 +113,12 @@ impl Endpoint {
         &self.host
     }
 
+    /// Whether connections are to be encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
     /// The port.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -124,20 +128,22 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.prefix)
+        let scheme = if self.is_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
     }
 }
 
 impl Target {
-    /// The whole head of a request with so many bytes of content.
+    /// The whole head of a request with so many bytes of content, and with these lines beside, each
+    /// of which ends with a CRLF.
     #[must_use]
-    pub fn head(&self, content_length: usize) -> Bytes {
+    pub fn head(&self, content_length: usize, lines: &str) -> Bytes {
         let mut digits = itoa::Buffer::new();
-        Bytes::from([&self.0, digits.format(content_length), "\r\n\r\n"].concat())
+        Bytes::from([&self.0, digits.format(content_length), "\r\n", lines, "\r\n"].concat())
     }
 }
 
-fn split_authority(authority: &str) -> Result<(&str, u16), EndpointError> {
+fn split_authority(authority: &str, port_default: u16) -> Result<(&str, u16), EndpointError> {
     let invalid_host = || EndpointError::Host(authority.to_owned());
     let (host, port) = if let Some(bracketed) = authority.strip_prefix('[') {
         let (host, port) = bracketed.split_once(']').ok_or_else(invalid_host)?;
@@ -159,7 +165,7 @@ fn split_authority(authority: &str) -> Result<(&str, u16), EndpointError> {
         }
         (host, port)
     };
-    let port = port.map_or(Ok(PORT_DEFAULT), |port| {
+    let port = port.map_or(Ok(port_default), |port| {
         let digits = port.bytes().all(|byte| byte.is_ascii_digit());
         let number = port.parse().ok().filter(|number| digits && *number > 0);
         number.ok_or_else(|| EndpointError::Port(port.to_owned()))
@@ -185,6 +191,7 @@ fn check_path(path: &str) -> Result<(), EndpointError> {
 }
 
 const PORT_DEFAULT: u16 = 80;
+const TLS_PORT_DEFAULT: u16 = 443;
 
 /// The longest name that DNS can hold.
 const HOST_BYTES_MAX: usize = 253;
@@ -207,6 +214,8 @@ mod tests {
                 "http://data_storage:8080/api/v1",
             ),
             ("http://127.0.0.1:9", "127.0.0.1", 9, "http://127.0.0.1:9"),
+            ("https://a/x", "a", 443, "https://a/x"),
+            ("https://a:80", "a", 80, "https://a:80"),
             ("http://[::1]", "::1", 80, "http://[::1]"),
             (
                 "http://[2001:db8::1]:65535/x%20y",
@@ -225,12 +234,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_refused_by_name() {
-        use EndpointError::{Fragment, Host, Path, Port, Query, Scheme, TlsUnsupported, UserInfo};
+        use EndpointError::{Fragment, Host, Path, Port, Query, Scheme, UserInfo};
         let cases = [
             ("", Scheme),
             ("localhost:8080", Scheme),
             ("ftp://a", Scheme),
-            ("https://a", TlsUnsupported),
             ("http://user:secret@a", UserInfo),
             ("http://", Host(String::new())),
             ("http://:80", Host(":80".into())),
@@ -271,7 +279,7 @@ mod tests {
              content-type: application/json\r\ncontent-length: 1234\r\n\r\n",
             env!("CARGO_PKG_VERSION")
         );
-        assert_eq!(target.head(1_234), expected);
+        assert_eq!(target.head(1_234, ""), expected);
         for path in ["", "batch", "/a b", "/a\r\nx: y", "/\u{e9}"] {
             assert_eq!(endpoint.post(path), Err(EndpointError::Path(path.into())), "{path:?}");
         }

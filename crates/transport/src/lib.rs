@@ -7,7 +7,7 @@
 //! Invariant: every request that is handed over ends in exactly one [`What::Answered`] or
 //! [`What::Failed`], and a failure says whether the server may have processed the request.
 //!
-//! Limit: plain HTTP only. Nothing is retried here: what a status means, and when to try again, is
+//! Limit: HTTP/1.1 only, plain or over TLS 1.2 and 1.3. Nothing is retried here: what a status means, and when to try again, is
 //! for the caller to decide.
 //!
 //! ```no_run
@@ -22,7 +22,7 @@
 //! let target = endpoint.post("/batch")?;
 //! let (events, mut happenings) = mpsc::unbounded_channel();
 //! let connection = Connection::spawn(0, endpoint, ConnectionConfig::default(), events);
-//! connection.send(1, &target, vec![Bytes::from_static(b"[]")]);
+//! connection.send(1, &target, "", vec![Bytes::from_static(b"[]")]);
 //! while let Some(event) = happenings.recv().await {
 //!     match event.what {
 //!         What::FirstByte(at) => println!("under way since {at:?}"),
@@ -38,7 +38,10 @@ mod connection;
 mod endpoint;
 pub mod h1;
 mod outcome;
+mod stream;
+mod tls;
 
 pub use connection::{Connection, ConnectionConfig, ConnectionEvent};
 pub use endpoint::{Endpoint, EndpointError, Target};
 pub use outcome::{Answer, Cause, Certainty, Failure, Garbled, IoFault, Part, What};
+pub use tls::{Tls, TlsError, TlsFiles};

@@ -93,6 +93,14 @@ pub enum Cause {
         /// The time that it was given.
         timeout_ms: u64,
     },
+    /// No encrypted connection could be agreed on: a certificate that isn't trusted, or the like.
+    #[error("no TLS with {host}: {why}")]
+    Tls {
+        /// The host.
+        host: Box<str>,
+        /// What the TLS library, or the file system, said.
+        why: Box<str>,
+    },
     /// The answer was not complete in time.
     #[error("no complete answer within {timeout_ms} ms")]
     RequestTimeout {

@@ -93,9 +93,10 @@ impl Connection<'_> {
         }
         let at = Instant::now();
         let rest = self.buffer.split_off(wanted);
-        let body = std::mem::replace(&mut self.buffer, rest).split_off(head_len);
+        let mut head = std::mem::replace(&mut self.buffer, rest);
+        let body = head.split_off(head_len);
         match events(body) {
-            Ok((text, events)) => Ok(Some(self.log(shared, at, text, events))),
+            Ok((text, events)) => Ok(Some(self.log(shared, at, &head, text, events))),
             Err(fault) => Ok(self.give_up(shared, fault)),
         }
     }
@@ -104,12 +105,14 @@ impl Connection<'_> {
         &self,
         shared: &Shared,
         at: Instant,
+        head: &[u8],
         text: String,
         events: Vec<StoredEvent>,
     ) -> Arc<Request> {
         let mut state = shared.state();
         let number = state.requests.len();
-        let request = Arc::new(Request { number, connection: self.number, at, text, events });
+        let (connection, headers) = (self.number, headers(head));
+        let request = Arc::new(Request { number, connection, at, headers, text, events });
         state.requests.push(Arc::clone(&request));
         drop(state);
         shared.changed.notify_all();
@@ -224,3 +227,10 @@ fn answer(status: u16, head: &str, body: &str) -> Vec<u8> {
 }
 
 const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// The lines of a head that was found to be one.
+fn headers(head: &[u8]) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(head);
+    let lines = text.lines().skip(1).filter_map(|line| line.split_once(':'));
+    lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+}

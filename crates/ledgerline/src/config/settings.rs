@@ -5,7 +5,7 @@
 use std::env::{self, VarError};
 use std::time::Duration;
 
-use super::{Config, Overflow};
+use super::{Config, Header, Overflow};
 
 /// A setting can't be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -53,7 +53,7 @@ impl SettingError {
 
 impl Config {
     /// The names that [`from_settings`](Self::from_settings) asks for.
-    pub const SETTINGS: [&str; 17] = [
+    pub const SETTINGS: [&str; 22] = [
         "url",
         "service",
         "producer",
@@ -70,6 +70,11 @@ impl Config {
         "pipeline_depth_max",
         "connect_timeout",
         "request_timeout",
+        "ca_file",
+        "client_certificate_file",
+        "client_key_file",
+        "token_file",
+        "headers",
         "lanes",
     ];
 
@@ -116,6 +121,19 @@ impl Config {
         read.set("pipeline_depth_max", NUMBER, number, &mut config.pipeline_depth_max)?;
         read.set("connect_timeout", TIME, time, &mut config.connect_timeout)?;
         read.set("request_timeout", TIME, time, &mut config.request_timeout)?;
+        let path = |text: &str| Some(Some(text.into()));
+        read.set("ca_file", PATH, path, &mut config.ca_file)?;
+        read.set("client_certificate_file", PATH, path, &mut config.client_certificate_file)?;
+        read.set("client_key_file", PATH, path, &mut config.client_key_file)?;
+        read.set("token_file", PATH, path, &mut config.token_file)?;
+        config.headers = match read.text("headers") {
+            Some(text) => headers(&text).ok_or_else(|| SettingError::Malformed {
+                name: "headers".to_owned(),
+                given: "(not shown)".to_owned(),
+                expected: HEADERS,
+            })?,
+            None => Vec::new(),
+        };
         read.set("lanes", NUMBER, number, &mut config.lanes)?;
         Ok(config)
     }
@@ -141,6 +159,11 @@ impl Config {
     /// | `LEDGERLINE_PIPELINE_DEPTH_MAX` | `pipeline_depth_max` | number |
     /// | `LEDGERLINE_CONNECT_TIMEOUT` | `connect_timeout` | time |
     /// | `LEDGERLINE_REQUEST_TIMEOUT` | `request_timeout` | time |
+    /// | `LEDGERLINE_CA_FILE` | `ca_file`; where it is not set, `TLS_CA_FILE` counts | path |
+    /// | `LEDGERLINE_CLIENT_CERTIFICATE_FILE` | `client_certificate_file` | path |
+    /// | `LEDGERLINE_CLIENT_KEY_FILE` | `client_key_file` | path |
+    /// | `LEDGERLINE_TOKEN_FILE` | `token_file` | path |
+    /// | `LEDGERLINE_HEADERS` | `headers` | `name: value`, several with `;` between |
     /// | `LEDGERLINE_LANES` | `lanes` | number |
     ///
     /// # Errors
@@ -166,11 +189,13 @@ fn variable(setting: &str) -> String {
 
 /// The setting as this process's environment has it.
 fn of_process(setting: &'static str) -> Option<String> {
-    match env::var(variable(setting)) {
+    let of = |name: &str| match env::var(name) {
         Ok(value) => Some(value),
         Err(VarError::NotPresent) => None,
         Err(VarError::NotUnicode(value)) => Some(value.to_string_lossy().into_owned()),
-    }
+    };
+    let found = of(&variable(setting)).filter(|value| !value.is_empty());
+    found.or_else(|| (setting == "ca_file").then(|| of("TLS_CA_FILE")).flatten())
 }
 
 struct Reader<F> {
@@ -202,6 +227,10 @@ impl<F: Fn(&'static str) -> Option<String>> Reader<F> {
 
 fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
+}
+
+fn headers(text: &str) -> Option<Vec<Header>> {
+    text.split(';').map(Header::parse).collect()
 }
 
 fn overflow(text: &str) -> Option<Overflow> {
@@ -244,6 +273,8 @@ fn split_unit(text: &str) -> (&str, &str) {
 
 const NUMBER: &str = "a number";
 const RETRIES: &str = "a number or none";
+const PATH: &str = "a path";
+const HEADERS: &str = "name: value, several with ; between, none that HTTP itself needs";
 const OVERFLOW: &str = "reject or evict_oldest";
 const BYTES: &str = "bytes as in 67108864 or 64MiB";
 const TIME: &str = "a time as in 100ms, 1.5s or 2m";
@@ -286,6 +317,11 @@ mod tests {
             ("LEDGERLINE_PIPELINE_DEPTH_MAX", "10"),
             ("LEDGERLINE_CONNECT_TIMEOUT", "11s"),
             ("LEDGERLINE_REQUEST_TIMEOUT", "2m"),
+            ("LEDGERLINE_CA_FILE", "ca.pem"),
+            ("LEDGERLINE_CLIENT_CERTIFICATE_FILE", "client.pem"),
+            ("LEDGERLINE_CLIENT_KEY_FILE", "key.pem"),
+            ("LEDGERLINE_TOKEN_FILE", "token"),
+            ("LEDGERLINE_HEADERS", "x-tenant: payments; x-more: 1"),
             ("LEDGERLINE_LANES", "13"),
         ];
         let named = variables.map(|(name, _)| name.to_owned());
@@ -306,6 +342,12 @@ mod tests {
         expected.pipeline_depth_max = 10;
         expected.connect_timeout = Duration::from_secs(11);
         expected.request_timeout = Duration::from_secs(120);
+        expected.ca_file = Some("ca.pem".into());
+        expected.client_certificate_file = Some("client.pem".into());
+        expected.client_key_file = Some("key.pem".into());
+        expected.token_file = Some("token".into());
+        expected.headers =
+            ["x-tenant: payments", "x-more: 1"].map(|it| Header::parse(it).unwrap()).into();
         expected.lanes = 13;
         assert_eq!(config, expected);
     }

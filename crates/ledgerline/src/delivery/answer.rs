@@ -15,6 +15,8 @@ pub(crate) enum Verdict {
     Refused { index: Option<u32> },
     /// Try again.
     Retry { is_ambiguous: bool },
+    /// It doesn't accept our token, which may have been replaced a moment ago.
+    Unauthorized,
     /// The server asks to be left alone for so long.
     Later { after_ms: u64 },
     /// The answer of something that isn't our DataStorage, or that refuses what we are: keep the
@@ -29,6 +31,7 @@ pub(crate) fn judge(answer: &Answer) -> Verdict {
     match answer.status {
         201 if is_json => Verdict::Stored,
         202 if is_json => Verdict::Queued,
+        401 => Verdict::Unauthorized,
         413 => Verdict::TooBig,
         400 if says(TOO_MANY) => Verdict::TooBig,
         400 | 422 if is_problem => Verdict::Refused { index: named_index(&answer.body) },
@@ -119,7 +122,7 @@ mod tests {
         let json = "application/json; charset=utf-8";
         assert_eq!(judge(&answer(201, json, "")), Verdict::Stored);
         assert_eq!(judge(&answer(202, json, "")), Verdict::Queued);
-        for status in [200, 204, 206, 301, 401, 403, 404, 405, 415, 421] {
+        for status in [200, 204, 206, 301, 403, 404, 405, 415, 421] {
             assert_eq!(judge(&answer(status, json, "")), Verdict::Hold, "{status}");
         }
         assert_eq!(judge(&answer(201, "text/html", "")), Verdict::Hold);

@@ -38,6 +38,8 @@ pub(crate) struct Batch {
     pub(crate) is_half: bool,
     /// The batch whose bad events are being searched for, of which this is a part.
     pub(crate) origin: Option<BatchId>,
+    /// The server has once not accepted the token that it came with.
+    pub(crate) was_unauthorized: bool,
     /// The one event that an answer named as bad.
     pub(crate) is_named: bool,
     /// Since when no connection could take a batch, when this one was first put on one.

@@ -27,9 +27,9 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    pub(super) fn send(&self, batch: BatchId, target: &Target, body: Vec<Bytes>) {
+    pub(super) fn send(&self, batch: BatchId, target: &Target, lines: &str, body: Vec<Bytes>) {
         match self {
-            Self::Http(connection) => connection.send(batch, target, body),
+            Self::Http(connection) => connection.send(batch, target, lines, body),
             #[cfg(feature = "testing")]
             Self::Memory(wire) => wire.send(batch, &body),
         }

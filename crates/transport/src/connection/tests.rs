@@ -34,7 +34,7 @@ impl Pair {
     }
 
     fn send(&self, request_id: u64) {
-        self.connection.send(request_id, &self.target, vec![Bytes::from_static(b"[{}]")]);
+        self.connection.send(request_id, &self.target, "", vec![Bytes::from_static(b"[{}]")]);
     }
 
     async fn accept(&self) -> Peer {
@@ -156,7 +156,7 @@ async fn the_first_byte_is_reported_before_the_answer() {
 async fn a_large_body_arrives_as_it_was_sent() {
     let mut pair = Pair::new(config()).await;
     let pieces: Vec<Bytes> = (b'a'..=b'z').map(|letter| vec![letter; 100_000].into()).collect();
-    pair.connection.send(1, &pair.target, pieces.clone());
+    pair.connection.send(1, &pair.target, "", pieces.clone());
     let mut peer = pair.accept().await;
     assert!(peer.request().await == pieces.concat(), "the body differs");
     peer.answer(CREATED).await;
@@ -276,7 +276,7 @@ async fn a_server_that_does_not_accept_meets_the_connect_timeout() {
     let connect_timeout = Duration::from_millis(50);
     let config = ConnectionConfig { connect_timeout, ..config() };
     let connection = Connection::spawn(SLOT, endpoint, config, sender);
-    connection.send(1, &target, vec![]);
+    connection.send(1, &target, "", vec![]);
     let event = events.recv().await.unwrap();
     let What::Failed(Failure { certainty, cause }) = event.what else { panic!("{event:?}") };
     assert_eq!(certainty, Certainty::NotProcessed);
@@ -292,7 +292,7 @@ async fn a_connection_dropped_while_it_connects_falls_silent() {
     let target = endpoint.post("/batch").unwrap();
     let (sender, mut events) = unbounded_channel();
     let connection = Connection::spawn(SLOT, endpoint, config(), sender);
-    connection.send(1, &target, vec![]);
+    connection.send(1, &target, "", vec![]);
     // The task starts to connect.
     tokio::task::yield_now().await;
     drop(connection);
@@ -307,7 +307,7 @@ async fn every_address_of_a_name_is_tried() {
     let target = endpoint.post("/batch").unwrap();
     let (sender, _events) = unbounded_channel();
     let connection = Connection::spawn(SLOT, endpoint, config(), sender);
-    connection.send(1, &target, vec![]);
+    connection.send(1, &target, "", vec![]);
     let stream = listener.accept().await.unwrap().0;
     assert_eq!(Peer { stream, read: Vec::new() }.request().await, b"");
 }
@@ -318,7 +318,7 @@ async fn a_name_that_does_not_exist_is_named() {
     let target = endpoint.post("/batch").unwrap();
     let (sender, mut events) = unbounded_channel();
     let connection = Connection::spawn(SLOT, endpoint, config(), sender);
-    connection.send(1, &target, vec![]);
+    connection.send(1, &target, "", vec![]);
     let event = events.recv().await.unwrap();
     let What::Failed(Failure { certainty, cause }) = event.what else { panic!("{event:?}") };
     assert_eq!(certainty, Certainty::NotProcessed);
@@ -330,7 +330,7 @@ async fn an_early_answer_reaches_a_client_whose_server_does_not_read() {
     let mut pair = Pair::new(config()).await;
     // More than the sockets' buffers hold.
     let piece = Bytes::from(vec![b'x'; 1_024 * 1_024]);
-    pair.connection.send(1, &pair.target, vec![piece; 64]);
+    pair.connection.send(1, &pair.target, "", vec![piece; 64]);
     pair.send(2);
     let mut peer = pair.accept().await;
     peer.answer(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno").await;
@@ -354,7 +354,7 @@ async fn an_early_answer_survives_the_reset_that_follows_it() {
         let (sender, mut events) = unbounded_channel();
         let connection = Connection::spawn(SLOT, endpoint, config(), sender);
         let piece = Bytes::from(vec![b'x'; 1_024 * 1_024]);
-        connection.send(1, &target, vec![piece; 64]);
+        connection.send(1, &target, "", vec![piece; 64]);
         let server = std::thread::spawn(move || {
             let mut stream = listener.accept().unwrap().0;
             stream.peek(&mut [0]).unwrap();
@@ -447,7 +447,7 @@ async fn a_reset_leaves_doubt_and_says_so() {
 #[tokio::test]
 async fn a_dropped_connection_closes_its_socket_and_falls_silent() {
     let Pair { listener, target, connection, mut events } = Pair::new(config()).await;
-    connection.send(1, &target, vec![Bytes::from_static(b"[{}]")]);
+    connection.send(1, &target, "", vec![Bytes::from_static(b"[{}]")]);
     let mut peer = Peer { stream: listener.accept().await.unwrap().0, read: Vec::new() };
     peer.request().await;
     assert!(matches!(events.recv().await.unwrap().what, What::FirstByte(_)));
