@@ -222,6 +222,25 @@ impl Driver {
         sealed.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// When the oldest record that isn't settled was accepted.
+    #[must_use]
+    pub fn oldest_pending_ms(&self) -> Option<u64> {
+        let blocks = self.shared.blocks().iter().zip(&self.lives);
+        let oldest = blocks.filter_map(|(block, life)| {
+            // Acquire: pairs with the Release of the install; makes opened_ms visible.
+            let count = block.load_state(Ordering::Acquire).count();
+            let word = (life.prefix < count).then(|| block.committed(life.prefix))??;
+            Some(block.opening.opened_ms.load(Ordering::Relaxed) + u64::from(word.age_ms))
+        });
+        oldest.min()
+    }
+
+    /// Blocks, all of them.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        self.shared.blocks().len()
+    }
+
     /// Blocks that no lane holds.
     #[must_use]
     pub fn blocks_free(&self) -> usize {

@@ -28,7 +28,7 @@ use std::collections::{HashMap, VecDeque};
 use ledgerline_core::{Outcome, Record, Wheel};
 use ledgerline_transport::{self as transport, Answer, Certainty, Failure};
 
-pub use self::lateness::BlockedMs;
+pub use self::lateness::{BlockedMs, Cause};
 pub(crate) use self::{
     answer::keeps_our_ids,
     batch::{Batch, Span},
@@ -40,7 +40,7 @@ use self::{
     fuse::Fuse,
     gather::Gather,
     isolate::Isolation,
-    lateness::{Blocked, Cause},
+    lateness::Blocked,
     slots::Slots,
     window::Window,
 };
@@ -330,6 +330,7 @@ impl Delivery {
             }
             Verdict::Unauthorized | Verdict::Hold => self.misrouted(batch, now_ms),
         }
+        self.lateness.write_ms.saturating_record(now_ms.saturating_sub(begun_ms));
         if matches!(verdict, Verdict::Stored | Verdict::Queued) {
             self.window.answered(now_ms.saturating_sub(begun_ms), in_flight, now_ms);
         }
@@ -465,6 +466,16 @@ impl Delivery {
         self.isolations.clear();
         self.breaker.close();
         self.window.restart();
+    }
+
+    /// Why the endpoint takes nothing at present.
+    pub(crate) fn unavailable(&self) -> Option<Cause> {
+        self.breaker.cause()
+    }
+
+    /// Requests on the way, and how many may be.
+    pub(crate) fn concurrency(&self) -> (usize, usize) {
+        (self.slots.in_flight(), self.window.limit())
     }
 
     /// Whether the server has shown that it keeps our ids, so that a resend is harmless.

@@ -10,7 +10,7 @@ mod credentials;
 mod life;
 mod link;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,9 +25,9 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::delivery::{BatchId, Counts, Delivery, Send, keeps_our_ids};
+use crate::delivery::{BatchId, Cause, Counts, Delivery, Send, keeps_our_ids};
 use crate::error::{CloseError, StartError};
-use crate::report::{Closed, Report};
+use crate::report::{Closed, Present, Report};
 use crate::signal::Signal;
 
 pub(crate) use self::calls::Command;
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) room: Arc<Signal>,
     /// Given when records were sent or settled.
     pub(crate) settled: Arc<Signal>,
+    /// The last report, at most a second old while the engine lives.
+    pub(crate) latest: Arc<Mutex<Option<Report>>>,
 }
 
 /// Wakes the driver. Keeps a ring for a driver that is awake.
@@ -88,6 +90,9 @@ pub(crate) struct Engine {
     settled: Arc<Signal>,
     /// A record was sent or settled in this turn.
     has_news: bool,
+    latest: Arc<Mutex<Option<Report>>>,
+    /// Why DataStorage takes nothing, and since when.
+    unavailable: Option<(Cause, u64)>,
     /// Times that the engine began anew after a panic.
     restarts: u32,
 }
@@ -110,7 +115,7 @@ impl Engine {
         clock: Clock,
         bell: NotifyBell,
         commands: mpsc::Receiver<Command>,
-        Shared { ended, room, settled }: Shared,
+        Shared { ended, room, settled, latest }: Shared,
     ) -> Result<JoinHandle<()>, StartError> {
         let endpoint = config.endpoint()?;
         let target = endpoint.post(BATCH_PATH).expect("a constant path is valid");
@@ -146,6 +151,8 @@ impl Engine {
             room,
             settled,
             has_news: false,
+            latest,
+            unavailable: None,
             restarts: 0,
         };
         let run = move || engine.live(runtime, &bell, commands, &ended);
@@ -206,8 +213,42 @@ impl Engine {
             if let Err(imbalance) = self.driver.verify() {
                 tracing::error!(%imbalance, "the audit accounts do not balance");
             }
+            self.publish();
         }
+        self.watch_storage(now_ms);
         self.answer_flushes(now_ms);
+    }
+
+    /// Says when DataStorage becomes unavailable, and when it is back.
+    fn watch_storage(&mut self, now_ms: u64) {
+        let unavailable = self.delivery.unavailable();
+        if unavailable == self.unavailable.map(|(cause, _)| cause) {
+            return;
+        }
+        let since_ms = self.unavailable.map_or(now_ms, |(_, since_ms)| since_ms);
+        let pending = self.driver.accounts().pending;
+        match unavailable {
+            Some(cause) => {
+                tracing::warn!(%cause, pending, datastorage_available = false, "audit storage unavailable");
+            }
+            None => {
+                let after_ms = now_ms - since_ms;
+                tracing::info!(
+                    after_ms,
+                    pending,
+                    datastorage_available = true,
+                    "audit storage available again"
+                );
+            }
+        }
+        self.unavailable = unavailable.map(|cause| (cause, since_ms));
+        self.publish();
+    }
+
+    /// Leaves a report where other threads find it without asking.
+    fn publish(&self) {
+        let report = self.report();
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 
     /// Takes what is due from the lanes, or all of it, for those who can't wait.
@@ -344,7 +385,18 @@ impl Engine {
         let cpu = clock_gettime(ClockId::ThreadCPUTime);
         let cpu = Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32);
         let accounts = self.driver.accounts();
-        Report::new(accounts, &self.delivery, self.clock.now_ms(), cpu, self.restarts)
+        let now_ms = self.clock.now_ms();
+        let (requests_in_flight, requests_max) = self.delivery.concurrency();
+        let oldest_ms = self.driver.oldest_pending_ms();
+        let present = Present {
+            unavailable: self.delivery.unavailable(),
+            requests_in_flight,
+            requests_max,
+            oldest_pending_ms: oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms)),
+            blocks: self.driver.blocks(),
+            blocks_free: self.driver.blocks_free(),
+        };
+        Report::new(accounts, &self.delivery, present, now_ms, cpu, self.restarts)
     }
 }
 

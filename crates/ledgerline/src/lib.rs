@@ -45,6 +45,8 @@ mod delivery;
 mod engine;
 mod error;
 mod identity;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod report;
 mod signal;
 mod store;
@@ -54,7 +56,7 @@ mod thread;
 mod waiting;
 
 pub use config::{Config, ConfigError, Header, Memory, Overflow, SettingError};
-pub use delivery::BlockedMs;
+pub use delivery::{BlockedMs, Cause};
 pub use error::{CloseError, FlushError, Lost, Refused, StartError, Unsettled, WaitError};
 pub use ledgerline_codec::{
     Category, DataError, EncodeError, Envelope, Event, EventData, Field, FieldError, Json, Outcome,
@@ -63,7 +65,7 @@ pub use ledgerline_codec::{
 pub use ledgerline_core::{
     Accounts, Dropped, Imbalance, Outcome as Settled, Receipt, Refused as RefusedCounts, Standing,
 };
-pub use report::{Batches, Closed, Flushed, Percentiles, Report};
+pub use report::{Batches, Closed, Flushed, Percentiles, Present, Report};
 pub use store::{CloseOnDrop, Stage, Store};
 
 /// The README's example compiles.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use ledgerline_core::Accounts;
 
-use crate::delivery::{BlockedMs, Counts, Delivery};
+use crate::delivery::{BlockedMs, Cause, Counts, Delivery};
 
 /// Everything accepted before the flush was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +36,40 @@ pub struct Report {
     /// From the moment at which an event fell due to the first byte of its first request, less the
     /// time during which no connection could take it, which `blocked_ms` counts.
     pub flush_lateness_ms: Percentiles,
+    /// From a request's first byte to its answer, over requests that were answered.
+    pub write_ms: Percentiles,
+    /// The same as counts: how many requests took at most so many milliseconds.
+    pub write_ms_buckets: [(u64, u64); WRITE_BUCKETS],
+    /// How many requests were answered.
+    pub write_count: u64,
+    /// All of their times together, in milliseconds.
+    pub write_ms_sum: u64,
     /// Time during which something due could not be sent, by cause.
     pub blocked_ms: BlockedMs,
+    /// How things stand.
+    pub present: Present,
     /// Processor time of the engine's thread.
     pub engine_cpu: Duration,
     /// Times that the engine began anew after a defect of its own; more than three end it.
     pub restarts: u32,
+}
+
+/// How things stood when the report was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Present {
+    /// Why DataStorage takes nothing. None: it does, as far as is known.
+    pub unavailable: Option<Cause>,
+    /// Requests on the way.
+    pub requests_in_flight: usize,
+    /// How many may be on the way, as the engine has found out.
+    pub requests_max: usize,
+    /// For how long the oldest unsettled event has been held, in milliseconds.
+    pub oldest_pending_ms: u64,
+    /// Blocks of the buffer.
+    pub blocks: usize,
+    /// Blocks that no lane holds and no event lies in.
+    pub blocks_free: usize,
 }
 
 /// Counts of requests.
@@ -78,17 +106,28 @@ impl Report {
     pub(crate) fn new(
         accounts: Accounts,
         delivery: &Delivery,
+        present: Present,
         now_ms: u64,
         cpu: Duration,
         restarts: u32,
     ) -> Self {
         let lateness = delivery.lateness();
+        let write_ms = &lateness.write_ms;
+        let up_to = |ms: u64| (ms, write_ms.count_between(0, ms));
         Self {
             accounts,
             batches: Batches::new(delivery.counts()),
             delivery_ms: Percentiles::new(&lateness.delivery_ms),
             flush_lateness_ms: Percentiles::new(&lateness.late_ms),
+            write_ms: Percentiles::new(write_ms),
+            write_ms_buckets: WRITE_BUCKETS_MS.map(up_to),
+            write_count: write_ms.len(),
+            write_ms_sum: write_ms
+                .iter_recorded()
+                .map(|it| it.value_iterated_to() * it.count_at_value())
+                .sum(),
             blocked_ms: delivery.blocked_ms(now_ms),
+            present,
             engine_cpu: cpu,
             restarts,
         }
@@ -118,3 +157,7 @@ impl Percentiles {
         }
     }
 }
+
+const WRITE_BUCKETS: usize = 12;
+const WRITE_BUCKETS_MS: [u64; WRITE_BUCKETS] =
+    [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000];

@@ -4,7 +4,7 @@ mod inner;
 mod receipts;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ledgerline_codec::Event;
@@ -51,8 +51,8 @@ impl Store {
         let (lanes, driver) = Lanes::new(Box::new(backing), config.lanes, Box::new(bell.clone()));
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let shared = Shared::default();
-        let (ended, room, settled) =
-            (Arc::clone(&shared.ended), Arc::clone(&shared.room), Arc::clone(&shared.settled));
+        let (ended, latest) = (Arc::clone(&shared.ended), Arc::clone(&shared.latest));
+        let (room, settled) = (Arc::clone(&shared.room), Arc::clone(&shared.settled));
         let thread = Engine::spawn(&config, link, driver, clock, bell, receiver, shared)?;
         tracing::info!(
             url = config.url,
@@ -70,6 +70,7 @@ impl Store {
                 buffer_bytes,
                 room,
                 settled,
+                latest,
                 commands,
                 ended,
                 thread: Mutex::new(Some(thread)),
@@ -233,6 +234,13 @@ impl Store {
     #[must_use]
     pub fn accounts(&self) -> Accounts {
         self.inner.accounts()
+    }
+
+    /// The engine's last report, without asking for a new one: at most a second old while the engine
+    /// lives. None before the first. Never blocks for longer than a copy takes.
+    #[must_use]
+    pub fn latest_report(&self) -> Option<Report> {
+        self.inner.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Accounts, percentiles and counts as the engine's thread has them, or None if it doesn't

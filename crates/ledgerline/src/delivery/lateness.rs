@@ -4,16 +4,19 @@
 //! the time until the first byte of its request is its lateness. If none could, the time until one
 //! could is blocked time, counted by cause, and the rest is lateness.
 
+use std::fmt;
+
 use hdrhistogram::Histogram;
 
 use super::Batch;
 
-/// Why no connection could take a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// None is up.
+/// Why nothing can be sent, though something is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// No connection is up.
     NoConnection,
-    /// All wait for answers.
+    /// Every connection that may be used waits for an answer.
     ServerSlow,
     /// The server's answers are those of another service, or of one that doesn't know us.
     Misrouted,
@@ -21,6 +24,18 @@ pub(crate) enum Cause {
     Rejecting,
     /// The server has failed several times in a row, or has asked to be left alone.
     Overloaded,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoConnection => "no connection",
+            Self::ServerSlow => "server slow",
+            Self::Misrouted => "misrouted",
+            Self::Rejecting => "rejecting",
+            Self::Overloaded => "overloaded",
+        })
+    }
 }
 
 /// Blocked time by cause: milliseconds during which something due could not be sent.
@@ -65,11 +80,6 @@ impl Blocked {
         self.now = None;
     }
 
-    /// Why something due can't be sent at present.
-    pub(crate) fn cause(&self) -> Option<Cause> {
-        self.now.map(|(.., cause)| cause)
-    }
-
     pub(crate) fn since_ms(&self) -> Option<u64> {
         self.now.map(|(since_ms, ..)| since_ms)
     }
@@ -95,12 +105,14 @@ impl Blocked {
 pub(crate) struct Lateness {
     pub(crate) late_ms: Histogram<u64>,
     pub(crate) delivery_ms: Histogram<u64>,
+    /// Of requests that were answered, from their first byte to the answer.
+    pub(crate) write_ms: Histogram<u64>,
 }
 
 impl Default for Lateness {
     fn default() -> Self {
         let histogram = || Histogram::new_with_bounds(1, MS_MAX, 2).expect("constant bounds");
-        Self { late_ms: histogram(), delivery_ms: histogram() }
+        Self { late_ms: histogram(), delivery_ms: histogram(), write_ms: histogram() }
     }
 }
 

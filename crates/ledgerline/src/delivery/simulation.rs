@@ -233,7 +233,7 @@ fn a_server_that_refuses_everything_gets_everything_once_it_relents() {
     let dead = simulation.dead();
     assert!(dead < 20, "the fuse has blown: {dead}");
     assert!(simulation.stored.is_empty());
-    assert_eq!(simulation.delivery.blocked.cause(), Some(Cause::Rejecting));
+    assert_eq!(simulation.delivery.unavailable(), Some(Cause::Rejecting));
     assert!(simulation.requests < 200, "it is asked slowly: {}", simulation.requests);
     simulation.drain().assert_delivered(dead);
 }
@@ -247,7 +247,7 @@ fn a_misrouted_store_holds_everything_and_asks_slowly() {
         };
         let mut simulation = Simulation::new(limits(), Box::new(server));
         simulation.run(59_000, 1);
-        assert_eq!(simulation.delivery.blocked.cause(), Some(Cause::Misrouted), "{status}");
+        assert_eq!(simulation.delivery.unavailable(), Some(Cause::Misrouted), "{status}");
         assert!(simulation.requests < 80, "{status}: {}", simulation.requests);
         simulation.drain().assert_delivered(0);
     }

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
 
 use ledgerline_core::Outcome;
 use tokio::runtime::{Builder, Runtime};
@@ -53,6 +54,10 @@ impl Engine {
         };
         let replies = std::mem::take(&mut self.calls);
         let closed = last.closed.clone();
+        if let Some(report) = &last.report {
+            let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            *latest = Some(report.clone());
+        }
         let _ = ended.set(last);
         self.room.give();
         self.settled.give();

@@ -13,7 +13,7 @@ use crate::clock::{Clock, wall_clock};
 use crate::engine::{ABANDONED_DEADLINE, Command, Ended};
 use crate::error::{CloseError, FlushError, Lost, Refused};
 use crate::identity::event_id;
-use crate::report::{Closed, Flushed};
+use crate::report::{Closed, Flushed, Report};
 use crate::signal::Signal;
 use crate::thread::{self, Tools};
 use crate::waiting::Reply;
@@ -30,6 +30,7 @@ pub(crate) struct Inner {
     pub(super) room: Arc<Signal>,
     /// For those who wait for what becomes of a record.
     pub(super) settled: Arc<Signal>,
+    pub(super) latest: Arc<Mutex<Option<Report>>>,
     pub(super) commands: mpsc::Sender<Command>,
     /// What `close` answers once the engine has ended.
     pub(super) ended: Arc<Ended>,

@@ -1,0 +1,273 @@
+//! A store's accounts and state as Prometheus metrics, read when they are scraped.
+//!
+//! The names of the library that this one replaces are kept; what they could not say has names of
+//! its own. Every metric has the label `service`. Feature `metrics`.
+//!
+//! | metric | |
+//! |---|---|
+//! | `audit_events_buffered_total` | accepted events |
+//! | `audit_events_written_total` | delivered events |
+//! | `audit_events_dropped_total` | events refused for want of room, or dropped later |
+//! | `audit_batches_failed_total` | tries of batches that did not store them |
+//! | `audit_buffer_size` | events that are held: pending |
+//! | `audit_write_duration_seconds` | histogram, from a request's first byte to its answer |
+//! | `ledgerline_events_queued_by_server_total` | of the delivered ones, those answered with 202 |
+//! | `ledgerline_events_dead_lettered_total` | refused by DataStorage for good |
+//! | `ledgerline_events_lost_total{reason}` | accepted and dropped: evicted, gave_up, closed, expired |
+//! | `ledgerline_events_refused_total{reason}` | not accepted: full, closed, invalid, too_large, forked, failed |
+//! | `ledgerline_events_recovered_total` | of the accepted ones, those of an earlier process |
+//! | `ledgerline_events_possibly_duplicated_total` | sent again after a try of unknown outcome |
+//! | `ledgerline_events_possibly_stored_total` | lost or dead-lettered after such a try |
+//! | `ledgerline_events_redelivered_total` | delivered after they had been dropped |
+//! | `ledgerline_oldest_pending_seconds` | for how long the oldest pending event has been held |
+//! | `ledgerline_flush_lateness_seconds{quantile}` | how late events were offered to a connection |
+//! | `ledgerline_blocked_seconds_total{cause}` | while something due could not be sent |
+//! | `ledgerline_storage_available` | 1, or 0 while DataStorage takes nothing |
+//! | `ledgerline_storage_unavailable{cause}` | 1 for the present cause |
+//! | `ledgerline_requests_in_flight`, `ledgerline_requests_max` | on the way, and the present limit |
+//! | `ledgerline_requests_total`, `ledgerline_retries_total` | requests, and those that were repeats |
+//! | `ledgerline_buffer_blocks`, `ledgerline_buffer_blocks_free` | the buffer, in blocks |
+//! | `ledgerline_engine_restarts_total` | after panics of the engine |
+//!
+//! ```
+//! use ledgerline::metrics::Metrics;
+//! use prometheus_client::registry::Registry;
+//!
+//! # let store = ledgerline::testing::MemoryStorage::new().start();
+//! let mut registry = Registry::default();
+//! registry.register_collector(Box::new(Metrics::new(&store, "gateway")));
+//! let mut text = String::new();
+//! prometheus_client::encoding::text::encode(&mut text, &registry)?;
+//! assert!(text.contains("audit_events_buffered_total{service=\"gateway\"} 0"));
+//! # Ok::<(), std::fmt::Error>(())
+//! ```
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+
+use crate::delivery::Cause;
+use crate::report::Report;
+use crate::store::Store;
+
+/// Shows a store to a [`Registry`](prometheus_client::registry::Registry).
+///
+/// Holds a clone of the store. A scrape reads the accounts as they are, and the rest from the last
+/// report, at most a second old; it waits for nothing.
+#[derive(Debug)]
+pub struct Metrics {
+    store: Store,
+    service: String,
+}
+
+impl Metrics {
+    /// Metrics of this store under this `service`.
+    #[must_use]
+    pub fn new(store: &Store, service: impl Into<String>) -> Self {
+        Self { store: store.clone(), service: service.into() }
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page { encoder, service: &self.service };
+        let accounts = self.store.accounts();
+        let (dropped, refused) = (accounts.dropped, accounts.refused);
+        page.counter("audit_events_buffered", "Accepted events", accounts.accepted)?;
+        page.counter("audit_events_written", "Delivered events", accounts.delivered)?;
+        page.counter(
+            "audit_events_dropped",
+            "Events refused for want of room, or dropped later",
+            refused.full + dropped.total(),
+        )?;
+        page.gauge("audit_buffer_size", "Events that are held", accounts.pending as f64)?;
+        for (name, help, value) in [
+            ("queued_by_server", "Delivered events answered with 202", accounts.queued_by_server),
+            ("dead_lettered", "Events refused by DataStorage for good", accounts.dead_lettered),
+            ("recovered", "Accepted events of an earlier process", accounts.recovered),
+            ("possibly_duplicated", "Events sent again after doubt", accounts.possibly_duplicated),
+            ("possibly_stored", "Events lost after doubt", accounts.possibly_stored),
+            ("redelivered", "Events delivered after they were dropped", accounts.redelivered),
+        ] {
+            page.counter(&format!("ledgerline_events_{name}"), help, value)?;
+        }
+        page.counters(
+            "ledgerline_events_lost",
+            "Accepted events that were dropped",
+            "reason",
+            &[
+                ("evicted", dropped.evicted as f64),
+                ("gave_up", dropped.gave_up as f64),
+                ("closed", dropped.closed as f64),
+                ("expired", dropped.expired as f64),
+            ],
+        )?;
+        page.counters(
+            "ledgerline_events_refused",
+            "Events that were not accepted",
+            "reason",
+            &[
+                ("full", refused.full as f64),
+                ("closed", refused.closed as f64),
+                ("invalid", refused.invalid as f64),
+                ("too_large", refused.too_large as f64),
+                ("forked", refused.forked as f64),
+                ("failed", refused.failed as f64),
+            ],
+        )?;
+        match self.store.latest_report() {
+            Some(report) => page.report(&report),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Page<'a, 's> {
+    encoder: DescriptorEncoder<'a>,
+    service: &'s str,
+}
+
+impl Page<'_, '_> {
+    fn report(&mut self, report: &Report) -> fmt::Result {
+        let (batches, present) = (report.batches, report.present);
+        let failed = batches.retried + batches.split + batches.isolated;
+        page_write_duration(self, report)?;
+        self.counter("audit_batches_failed", "Tries that did not store their batch", failed)?;
+        self.counter("ledgerline_requests", "Requests, repeats included", batches.sent)?;
+        self.counter("ledgerline_retries", "Repeated requests", batches.retried)?;
+        let restarts = report.restarts.into();
+        self.counter("ledgerline_engine_restarts", "Restarts after panics", restarts)?;
+        let seconds = |ms: u64| ms as f64 / 1e3;
+        let late = report.flush_lateness_ms;
+        self.gauges(
+            "ledgerline_flush_lateness_seconds",
+            "How late events were offered to a connection",
+            "quantile",
+            &[
+                ("0.5", seconds(late.p50)),
+                ("0.99", seconds(late.p99)),
+                ("0.999", seconds(late.p999)),
+                ("1", seconds(late.max)),
+            ],
+        )?;
+        let blocked = report.blocked_ms;
+        self.counters(
+            "ledgerline_blocked_seconds",
+            "Time during which something due could not be sent",
+            "cause",
+            &[
+                ("no_connection", seconds(blocked.no_connection)),
+                ("server_slow", seconds(blocked.server_slow)),
+                ("misrouted", seconds(blocked.misrouted)),
+                ("rejecting", seconds(blocked.rejecting)),
+                ("overloaded", seconds(blocked.overloaded)),
+            ],
+        )?;
+        let is = |cause| f64::from(u8::from(present.unavailable == Some(cause)));
+        self.gauges(
+            "ledgerline_storage_unavailable",
+            "Why DataStorage takes nothing",
+            "cause",
+            &[
+                ("no_connection", is(Cause::NoConnection)),
+                ("misrouted", is(Cause::Misrouted)),
+                ("rejecting", is(Cause::Rejecting)),
+                ("overloaded", is(Cause::Overloaded)),
+            ],
+        )?;
+        let available = f64::from(u8::from(present.unavailable.is_none()));
+        for (name, help, value) in [
+            ("storage_available", "Whether DataStorage takes events", available),
+            (
+                "oldest_pending_seconds",
+                "Age of the oldest pending event",
+                seconds(present.oldest_pending_ms),
+            ),
+            ("requests_in_flight", "Requests on the way", present.requests_in_flight as f64),
+            ("requests_max", "Requests that may be on the way", present.requests_max as f64),
+            ("buffer_blocks", "Blocks of the buffer", present.blocks as f64),
+            ("buffer_blocks_free", "Free blocks of the buffer", present.blocks_free as f64),
+        ] {
+            self.gauge(&format!("ledgerline_{name}"), help, value)?;
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let labels = [("service", self.service)];
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode_family(&labels)?.encode_counter::<NoLabels, _, u64>(&value, None)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let labels = [("service", self.service)];
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        metric.encode_family(&labels)?.encode_gauge(&value)
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &[(&str, f64)],
+    ) -> fmt::Result {
+        let service = self.service;
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        each(&mut metric, service, label, values, |mut metric, value| {
+            metric.encode_counter::<NoLabels, _, u64>(&value, None)
+        })
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &[(&str, f64)],
+    ) -> fmt::Result {
+        let service = self.service;
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        each(&mut metric, service, label, values, |mut metric, value| metric.encode_gauge(&value))
+    }
+}
+
+fn each(
+    metric: &mut MetricEncoder<'_>,
+    service: &str,
+    label: &str,
+    values: &[(&str, f64)],
+    encode: impl Fn(MetricEncoder<'_>, f64) -> fmt::Result,
+) -> fmt::Result {
+    for (name, value) in values {
+        let labels = [("service", service), (label, name)];
+        encode(metric.encode_family(&labels)?, *value)?;
+    }
+    Ok(())
+}
+
+fn page_write_duration(page: &mut Page<'_, '_>, report: &Report) -> fmt::Result {
+    let labels = [("service", page.service)];
+    let mut metric = page.encoder.encode_descriptor(
+        "audit_write_duration_seconds",
+        "From a request's first byte to its answer",
+        None,
+        MetricType::Histogram,
+    )?;
+    // The report's counts are of all requests up to a bound, the encoder's of those in between.
+    let mut below = 0;
+    let mut buckets = Vec::with_capacity(report.write_ms_buckets.len() + 1);
+    for (ms, count) in report.write_ms_buckets {
+        buckets.push((ms as f64 / 1e3, count - below));
+        below = count;
+    }
+    let count = report.write_count;
+    buckets.push((f64::INFINITY, count - below));
+    let sum = report.write_ms_sum as f64 / 1e3;
+    metric.encode_family(&labels)?.encode_histogram::<NoLabels>(sum, count, &buckets, None)
+}
+
+/// Exemplars would have labels; there are none.
+type NoLabels = [(&'static str, &'static str); 0];
