@@ -67,6 +67,9 @@ fn fields(config: &Config) -> Vec<(&'static str, Value)> {
         ("client_key_file", json!(config.client_key_file)),
         ("token_file", json!(config.token_file)),
         ("headers", json!(config.headers.iter().map(Header::name).collect::<Vec<_>>())),
+        ("lost_events_max", json!(config.lost_events_max)),
+        ("lost_bytes_max", json!(config.lost_bytes_max)),
+        ("on_loss", Value::Null), // a function: not from here
         ("lanes", json!(config.lanes)),
     ]
 }
@@ -83,6 +86,7 @@ fn object(fields: Vec<(&'static str, Value)>, memory: &Memory) -> Value {
             "gather_bytes": memory.gather_bytes,
             "connections_bytes": memory.connections_bytes,
             "histograms_bytes": memory.histograms_bytes,
+            "lost_bytes": memory.lost_bytes,
             "total_bytes": memory.total_bytes(),
         },
     })
@@ -106,6 +110,7 @@ fn lines(fields: &[(&'static str, Value)], memory: &Memory) -> String {
         ("gather", memory.gather_bytes),
         ("connections", memory.connections_bytes),
         ("histograms", memory.histograms_bytes),
+        ("lost events", memory.lost_bytes),
         ("total", memory.total_bytes()),
     ] {
         text += &format!("{name:<19} {:>10.2}\n", bytes as f64 / f64::from(1 << 20));

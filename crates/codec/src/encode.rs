@@ -39,6 +39,28 @@ pub fn event_id_text(record: &[u8]) -> Option<&[u8]> {
     record.strip_prefix(RECORD_START)?.get(..EVENT_ID_LEN)
 }
 
+/// The text of a field in a record, as JSON has it between its quotation marks. `None` if the record
+/// doesn't have the field, or not as a text. Searches: for when things have gone wrong.
+///
+/// The fields before `event_data` are ours, and a quotation mark in one of them is escaped: what looks
+/// like the beginning of a field is one.
+#[must_use]
+pub fn field_text(record: &[u8], field: Field) -> Option<&str> {
+    let find = |wanted: &[u8]| record.windows(wanted.len()).position(|it| it == wanted);
+    let key = field.quoted_key();
+    let start = find(key)? + key.len();
+    if find(Field::EventData.key()).is_some_and(|data| data < start) {
+        return None;
+    }
+    let mut is_escaped = false;
+    let end = record[start..].iter().position(|byte| {
+        let is_end = *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        is_end
+    })?;
+    std::str::from_utf8(&record[start..start + end]).ok()
+}
+
 /// Appends the event as one record. Doesn't allocate while `out` has room.
 ///
 /// Absent fields are left out, except those whose defaults a reader would have to know: `version`,
@@ -331,6 +353,19 @@ mod tests {
         let record = record_of(&full);
         assert_eq!(serde_json::from_slice::<serde_json::Value>(&record[1..]).unwrap(), wanted);
         assert_eq!(Field::ALL.len(), wanted.as_object().unwrap().len());
+    }
+
+    #[test]
+    fn a_text_field_is_found_in_a_record_as_it_was_escaped() {
+        let data = Json(r#"{"a":",\"event_action\":\"none\"","resource_id":"not this"}"#);
+        let tricky = "\",\"resource_id\":\"no\\";
+        let event = Event { actor_id: Some(tricky), event_data: &data, ..event() };
+        let record = record_of(&event);
+        assert_eq!(field_text(&record, Field::EventAction), Some("received"));
+        let quoted = serde_json::to_string(tricky).unwrap();
+        assert_eq!(field_text(&record, Field::ActorId), Some(&quoted[1..quoted.len() - 1]));
+        assert_eq!(field_text(&record, Field::ResourceId), None);
+        assert_eq!(field_text(b",{}", Field::EventAction), None);
     }
 
     #[test]

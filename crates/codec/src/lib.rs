@@ -19,7 +19,7 @@ mod timestamp;
 pub use data::{DataError, Envelope, EventData, Json, Value};
 #[doc(hidden)]
 pub use encode::encode_portable;
-pub use encode::{EVENT_ID_OFFSET, EncodeError, Identity, encode, event_id_text};
+pub use encode::{EVENT_ID_OFFSET, EncodeError, Identity, encode, event_id_text, field_text};
 pub use event::{Category, Event, Outcome};
 pub use field::{Field, FieldError, Problem};
 pub use timestamp::Timestamp;

@@ -4,6 +4,8 @@
 //! Limit: leap seconds don't exist, as in POSIX time; a text that names one means the second
 //! before.
 
+use std::fmt::{self, Write as _};
+
 /// An instant in UTC, to the microsecond.
 ///
 /// ```
@@ -148,6 +150,15 @@ mod rfc3339 {
     fn two_digits(tens: u8, ones: u8) -> Option<i128> {
         let digits = tens.is_ascii_digit() && ones.is_ascii_digit();
         digits.then(|| i128::from(tens - b'0') * 10 + i128::from(ones - b'0'))
+    }
+}
+
+/// As RFC 3339 text, with six decimals.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Self::TEMPLATE;
+        self.write_to(&mut text);
+        text.iter().try_for_each(|byte| f.write_char(char::from(*byte)))
     }
 }
 

@@ -275,11 +275,12 @@ impl Driver {
     }
 
     /// After [`close`](Self::close): gives everything that is left an outcome, taken or not,
-    /// committed or not. Returns how many records that were. No block is used again.
+    /// committed or not. Returns how many records that were; those that are committed are lent to
+    /// `lost` before. No block is used again.
     ///
     /// # Panics
     /// When the engine isn't closed.
-    pub fn abandon(&mut self, outcome: Outcome) -> u64 {
+    pub fn abandon(&mut self, outcome: Outcome, lost: &mut impl FnMut(Loan)) -> u64 {
         assert!(self.is_closed, "only a closed engine may abandon records");
         let mut abandoned = 0;
         for id in 0..self.lives.len() as u32 {
@@ -297,6 +298,9 @@ impl Driver {
             self.lives[id as usize].taken = state.count();
             for index in 0..state.count() {
                 if !self.is_settled(id, index) {
+                    if self.shared.blocks()[id as usize].committed(index).is_some() {
+                        lost(self.lend(id, index, 1));
+                    }
                     self.settle_in_place(id, index, 1, outcome);
                     abandoned += 1;
                 }

@@ -148,8 +148,8 @@ fn abandoning_after_close_settles_the_rest_and_leaves_nothing_to_take() {
     driver.take_open(u64::MAX, &mut |record| taken.push(record));
     driver.settle(taken[0].block, taken[0].index, 1, Outcome::Delivered);
     driver.close();
-    assert_eq!(driver.abandon(Outcome::Closed), accepted - 1);
-    assert_eq!(driver.abandon(Outcome::Closed), 0);
+    assert_eq!(driver.abandon(Outcome::Closed, &mut drop), accepted - 1);
+    assert_eq!(driver.abandon(Outcome::Closed, &mut drop), 0);
     driver.take_sealed(&mut |record| panic!("{record:?} was abandoned"));
     driver.tend_pool();
     assert!(!driver.has_hole());

@@ -11,6 +11,7 @@ use ledgerline_core::{BLOCK_BYTES, Block, RECORD_BYTES_MAX};
 use ledgerline_transport::{Endpoint, EndpointError, TlsFiles};
 
 use crate::delivery::Limits;
+pub(crate) use crate::loss::LossHook;
 
 pub use self::header::Header;
 pub use self::settings::SettingError;
@@ -86,6 +87,13 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// Further headers of each request, at most 16.
     pub headers: Vec<Header>,
+    /// Lost events, dropped or dead-lettered, of which a copy is kept: at most 100,000. Default
+    /// 1,000. See [`Store::lost_events`](crate::Store::lost_events).
+    pub lost_events_max: usize,
+    /// Bytes of these copies, at most 64 MiB. Default 4 MiB.
+    pub lost_bytes_max: u64,
+    /// Called when events were lost. None (default): the log tells.
+    pub on_loss: Option<LossHook>,
     /// Entries for producers, 1 to 64. Threads share them. Default: two for each core, at most 16.
     pub lanes: usize,
 }
@@ -167,6 +175,8 @@ pub struct Memory {
     pub connections_bytes: u64,
     /// Histograms.
     pub histograms_bytes: u64,
+    /// Copies of lost events.
+    pub lost_bytes: u64,
 }
 
 impl Memory {
@@ -174,7 +184,8 @@ impl Memory {
     /// it has encoded, at most 1 MiB.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
-        self.blocks_bytes + self.gather_bytes + self.connections_bytes + self.histograms_bytes
+        let working = self.gather_bytes + self.connections_bytes + self.histograms_bytes;
+        self.blocks_bytes + working + self.lost_bytes
     }
 }
 
@@ -204,6 +215,9 @@ impl Config {
             client_key_file: None,
             token_file: None,
             headers: Vec::new(),
+            lost_events_max: 1_000,
+            lost_bytes_max: 4 * MIB,
+            on_loss: None,
             lanes: (2 * cores).min(16),
         }
     }
@@ -220,6 +234,8 @@ impl Config {
                 return Err(ConfigError::Producer { given: producer.clone() });
             }
         }
+        in_range("lost_events_max", self.lost_events_max as u64, 0, 100_000)?;
+        in_range("lost_bytes_max", self.lost_bytes_max, 0, 64 * MIB)?;
         in_range("headers", self.headers.len() as u64, 0, 16)?;
         match (&self.client_certificate_file, &self.client_key_file) {
             (Some(_), None) => {
@@ -258,6 +274,7 @@ impl Config {
             gather_bytes: records_max * size_of::<ledgerline_core::Record>() as u64,
             connections_bytes: self.connections_max as u64 * CONNECTION_BYTES,
             histograms_bytes: HISTOGRAMS_BYTES,
+            lost_bytes: self.lost_bytes_max,
         })
     }
 
@@ -340,8 +357,8 @@ const _: () = assert!(RECORD_BYTES_MAX < BATCH_BYTES_LEAST as usize);
 const RECORD_BYTES_LEAST: u64 = 256;
 /// A read buffer of 64 KiB, and an answer of up to 1 MiB being put together.
 const CONNECTION_BYTES: u64 = (64 << 10) + MIB;
-/// Two histograms of 64-bit counts up to an hour in milliseconds with two digits.
-const HISTOGRAMS_BYTES: u64 = 64 << 10;
+/// Three histograms of 64-bit counts up to an hour in milliseconds with two digits.
+const HISTOGRAMS_BYTES: u64 = 96 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@
 mod calls;
 mod complaints;
 mod credentials;
+mod failsafe;
 mod life;
 mod link;
 
@@ -16,14 +17,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ledgerline_codec::event_id_text;
-use ledgerline_core::{Bell, Driver};
+use ledgerline_core::{Bell, Driver, Loan, Outcome};
 use ledgerline_transport::{
     Answer, ConnectionConfig, ConnectionEvent, Endpoint, Target, Tls, What,
 };
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Notify, mpsc};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, wall_clock};
 use crate::config::Config;
 use crate::delivery::{BatchId, Cause, Counts, Delivery, Send, keeps_our_ids};
 use crate::error::{CloseError, StartError};
@@ -31,8 +32,11 @@ use crate::report::{Closed, Present, Report};
 use crate::signal::Signal;
 
 pub(crate) use self::calls::Command;
+pub(crate) use self::failsafe::LostRing;
 pub(crate) use self::link::Link;
-use self::{calls::Calls, complaints::Complaints, credentials::Credentials, link::Wire};
+use self::{
+    calls::Calls, complaints::Complaints, credentials::Credentials, failsafe::Failsafe, link::Wire,
+};
 
 /// What the engine leaves when its thread ends.
 #[derive(Debug)]
@@ -53,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) settled: Arc<Signal>,
     /// The last report, at most a second old while the engine lives.
     pub(crate) latest: Arc<Mutex<Option<Report>>>,
+    /// The last lost events.
+    pub(crate) lost: Arc<Mutex<LostRing>>,
 }
 
 /// Wakes the driver. Keeps a ring for a driver that is awake.
@@ -78,7 +84,7 @@ pub(crate) struct Engine {
     wires: Vec<Wire>,
     calls: Calls,
     failures: Complaints,
-    losses: Complaints,
+    failsafe: Failsafe,
     lanes: LaneWatch,
     /// The machine's counts as the accounts have them.
     counted: Counts,
@@ -115,7 +121,7 @@ impl Engine {
         clock: Clock,
         bell: NotifyBell,
         commands: mpsc::Receiver<Command>,
-        Shared { ended, room, settled, latest }: Shared,
+        Shared { ended, room, settled, latest, lost }: Shared,
     ) -> Result<JoinHandle<()>, StartError> {
         let endpoint = config.endpoint()?;
         let target = endpoint.post(BATCH_PATH).expect("a constant path is valid");
@@ -142,7 +148,12 @@ impl Engine {
             wires: Vec::new(),
             calls: Calls::default(),
             failures: Complaints::new("audit requests failed"),
-            losses: Complaints::new("audit events lost"),
+            failsafe: Failsafe::new(
+                lost,
+                config.lost_events_max,
+                config.lost_bytes_max as usize,
+                config.on_loss.clone(),
+            ),
             lanes: LaneWatch::Until(0),
             counted: Counts::default(),
             flush_interval_ms: config.limits().flush_interval_ms,
@@ -216,6 +227,7 @@ impl Engine {
             self.publish();
         }
         self.watch_storage(now_ms);
+        self.failsafe.tick(now_ms);
         self.answer_flushes(now_ms);
     }
 
@@ -344,7 +356,11 @@ impl Engine {
         for settlement in self.delivery.take_settlements() {
             let span = settlement.span;
             if !settlement.outcome.is_delivered() {
-                self.losses.say(self.clock.now_ms(), &settlement.outcome);
+                let (now, now_ms) = (wall_clock(), self.clock.now_ms());
+                for index in span.first..span.first + span.count {
+                    let loan = self.driver.lend(span.block, index, 1);
+                    self.failsafe.lost(loan.as_ref(), settlement.outcome, now, now_ms);
+                }
             }
             if settlement.is_ambiguous {
                 self.driver.mark_possibly_stored(span.block, span.first, span.count);
@@ -370,15 +386,30 @@ impl Engine {
         }
     }
 
+    /// Gives up whatever is left.
+    fn abandon(&mut self, outcome: Outcome) -> u64 {
+        let Self { driver, failsafe, clock, .. } = self;
+        let (now, now_ms) = (wall_clock(), clock.now_ms());
+        let mut lost = |loan: Loan| failsafe.lost(loan.as_ref(), outcome, now, now_ms);
+        let abandoned = driver.abandon(outcome, &mut lost);
+        failsafe.tick(u64::MAX);
+        abandoned
+    }
+
     fn wake_ms(&self) -> u64 {
         let lanes_ms = match self.lanes {
             LaneWatch::Until(at_ms) => Some(at_ms),
             LaneWatch::Bell => None,
         };
         let hole_ms = self.driver.has_hole().then(|| self.clock.now_ms() + TICK_MS);
-        let deadlines =
-            [self.delivery.next_ms(), self.calls.next_ms(), lanes_ms, hole_ms].into_iter();
-        deadlines.flatten().min().unwrap_or(u64::MAX).min(self.next_verify_ms)
+        let deadlines = [
+            self.delivery.next_ms(),
+            self.calls.next_ms(),
+            self.failsafe.next_ms(),
+            lanes_ms,
+            hole_ms,
+        ];
+        deadlines.into_iter().flatten().min().unwrap_or(u64::MAX).min(self.next_verify_ms)
     }
 
     fn report(&self) -> Report {

@@ -45,6 +45,7 @@ mod delivery;
 mod engine;
 mod error;
 mod identity;
+mod loss;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod report;
@@ -65,6 +66,7 @@ pub use ledgerline_codec::{
 pub use ledgerline_core::{
     Accounts, Dropped, Imbalance, Outcome as Settled, Receipt, Refused as RefusedCounts, Standing,
 };
+pub use loss::{Loss, LossHook, LostEvent};
 pub use report::{Batches, Closed, Flushed, Percentiles, Present, Report};
 pub use store::{CloseOnDrop, Stage, Store};
 

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::engine::{Command, Engine, Link, NotifyBell, Shared};
 use crate::error::{CloseError, FlushError, Refused, StartError};
 use crate::identity::producers;
+use crate::loss::LostEvent;
 use crate::report::{Closed, Flushed, Report};
 use crate::waiting::{self, NoAnswer};
 
@@ -52,6 +53,7 @@ impl Store {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let shared = Shared::default();
         let (ended, latest) = (Arc::clone(&shared.ended), Arc::clone(&shared.latest));
+        let lost = Arc::clone(&shared.lost);
         let (room, settled) = (Arc::clone(&shared.room), Arc::clone(&shared.settled));
         let thread = Engine::spawn(&config, link, driver, clock, bell, receiver, shared)?;
         tracing::info!(
@@ -71,6 +73,7 @@ impl Store {
                 room,
                 settled,
                 latest,
+                lost,
                 commands,
                 ended,
                 thread: Mutex::new(Some(thread)),
@@ -234,6 +237,13 @@ impl Store {
     #[must_use]
     pub fn accounts(&self) -> Accounts {
         self.inner.accounts()
+    }
+
+    /// The last events that were dropped or dead-lettered, the oldest first: as many as
+    /// `lost_events_max` and `lost_bytes_max` of the configuration allow.
+    #[must_use]
+    pub fn lost_events(&self) -> Vec<LostEvent> {
+        self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner).events()
     }
 
     /// The engine's last report, without asking for a new one: at most a second old while the engine

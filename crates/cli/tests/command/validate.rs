@@ -40,7 +40,8 @@ fn the_environment_is_read_as_an_engine_reads_it() {
     let memory = &object["memory"];
     assert_eq!(memory["block_count"], 32);
     let part = |name: &str| memory[name].as_u64().unwrap();
-    let parts = ["blocks_bytes", "gather_bytes", "connections_bytes", "histograms_bytes"];
+    let parts =
+        ["blocks_bytes", "gather_bytes", "connections_bytes", "histograms_bytes", "lost_bytes"];
     assert_eq!(part("total_bytes"), parts.map(part).iter().sum::<u64>());
 }
 
@@ -83,7 +84,7 @@ fn people_see_each_field_and_the_sum_of_memory() {
         let line = lines.iter().find(|line| line.contains(&name)).unwrap();
         line.last().unwrap().parse::<f64>().unwrap()
     };
-    let sum: f64 = ["blocks", "gather", "connections", "histograms"].map(mib).iter().sum();
+    let sum: f64 = ["blocks", "gather", "connections", "histograms", "lost"].map(mib).iter().sum();
     assert!((sum - mib("total")).abs() < 0.05 && mib("blocks") > 64.0, "{stdout}");
 }
 

@@ -128,7 +128,7 @@ fn a_block_abandoned_with_a_writer_inside_is_not_used_again() {
     let producer = Stopped::new(&lanes);
     let commit = producer.reserve();
     driver.close();
-    assert_eq!(driver.abandon(Outcome::Closed), 2);
+    assert_eq!(driver.abandon(Outcome::Closed, &mut drop), 2);
     driver.take_sealed(&mut |record| panic!("{record:?} was abandoned"));
     driver.tend_pool();
     assert_eq!(driver.shared.pool.blocks_free(), 2, "the third keeps its generation");

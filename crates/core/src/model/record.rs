@@ -94,7 +94,7 @@ fn abandoning_settles_the_rest_exactly() {
         let records = take_all(&mut driver);
         settle_all(&mut driver, &records, &mut arrived);
         driver.close();
-        let abandoned = driver.abandon(Outcome::Closed);
+        let abandoned = driver.abandon(Outcome::Closed, &mut drop);
         let accounts = driver.accounts();
         assert_eq!(accounts.pending, 0);
         assert_eq!(accounts.delivered, arrived.len() as u64);

@@ -53,7 +53,7 @@ impl SettingError {
 
 impl Config {
     /// The names that [`from_settings`](Self::from_settings) asks for.
-    pub const SETTINGS: [&str; 22] = [
+    pub const SETTINGS: [&str; 24] = [
         "url",
         "service",
         "producer",
@@ -75,6 +75,8 @@ impl Config {
         "client_key_file",
         "token_file",
         "headers",
+        "lost_events_max",
+        "lost_bytes_max",
         "lanes",
     ];
 
@@ -134,6 +136,8 @@ impl Config {
             })?,
             None => Vec::new(),
         };
+        read.set("lost_events_max", NUMBER, number, &mut config.lost_events_max)?;
+        read.set("lost_bytes_max", BYTES, bytes, &mut config.lost_bytes_max)?;
         read.set("lanes", NUMBER, number, &mut config.lanes)?;
         Ok(config)
     }
@@ -164,6 +168,8 @@ impl Config {
     /// | `LEDGERLINE_CLIENT_KEY_FILE` | `client_key_file` | path |
     /// | `LEDGERLINE_TOKEN_FILE` | `token_file` | path |
     /// | `LEDGERLINE_HEADERS` | `headers` | `name: value`, several with `;` between |
+    /// | `LEDGERLINE_LOST_EVENTS_MAX` | `lost_events_max` | number |
+    /// | `LEDGERLINE_LOST_BYTES_MAX` | `lost_bytes_max` | bytes |
     /// | `LEDGERLINE_LANES` | `lanes` | number |
     ///
     /// # Errors
@@ -322,6 +328,8 @@ mod tests {
             ("LEDGERLINE_CLIENT_KEY_FILE", "key.pem"),
             ("LEDGERLINE_TOKEN_FILE", "token"),
             ("LEDGERLINE_HEADERS", "x-tenant: payments; x-more: 1"),
+            ("LEDGERLINE_LOST_EVENTS_MAX", "14"),
+            ("LEDGERLINE_LOST_BYTES_MAX", "15KiB"),
             ("LEDGERLINE_LANES", "13"),
         ];
         let named = variables.map(|(name, _)| name.to_owned());
@@ -348,6 +356,8 @@ mod tests {
         expected.token_file = Some("token".into());
         expected.headers =
             ["x-tenant: payments", "x-more: 1"].map(|it| Header::parse(it).unwrap()).into();
+        expected.lost_events_max = 14;
+        expected.lost_bytes_max = 15 << 10;
         expected.lanes = 13;
         assert_eq!(config, expected);
     }

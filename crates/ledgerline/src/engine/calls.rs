@@ -185,7 +185,7 @@ impl Engine {
             for span in self.delivery.ambiguous_spans() {
                 self.driver.mark_possibly_stored(span.block, span.first, span.count);
             }
-            self.driver.abandon(Outcome::Closed);
+            self.abandon(Outcome::Closed);
             unsettled.accounts = self.driver.accounts();
             match self.driver.verify() {
                 Ok(()) => Err(CloseError::LeftBehind(Box::new(unsettled))),
@@ -202,6 +202,7 @@ impl Engine {
     pub(super) fn last(&mut self) -> Last {
         let result = self.calls.closing.as_mut().and_then(|closing| closing.result.take());
         let closed = result.unwrap_or(Err(CloseError::Failed));
+        self.failsafe.tick(u64::MAX); // What it had not told yet.
         let report = self.report();
         let accounts = report.accounts;
         match &closed {

@@ -96,7 +96,7 @@ impl Engine {
         let given_up = catch_unwind(AssertUnwindSafe(|| {
             self.driver.rebuild();
             self.driver.fail();
-            self.driver.abandon(Outcome::GaveUp)
+            self.abandon(Outcome::GaveUp)
         }));
         let report = catch_unwind(AssertUnwindSafe(|| self.report())).ok();
         let accounts = report.as_ref().map(|report| report.accounts);

@@ -10,7 +10,7 @@ use ledgerline_core::{Accounts, Lanes, Process, RECORD_BYTES_MAX, Receipt, Refus
 use tokio::sync::mpsc;
 
 use crate::clock::{Clock, wall_clock};
-use crate::engine::{ABANDONED_DEADLINE, Command, Ended};
+use crate::engine::{ABANDONED_DEADLINE, Command, Ended, LostRing};
 use crate::error::{CloseError, FlushError, Lost, Refused};
 use crate::identity::event_id;
 use crate::report::{Closed, Flushed, Report};
@@ -31,6 +31,7 @@ pub(crate) struct Inner {
     /// For those who wait for what becomes of a record.
     pub(super) settled: Arc<Signal>,
     pub(super) latest: Arc<Mutex<Option<Report>>>,
+    pub(super) lost: Arc<Mutex<LostRing>>,
     pub(super) commands: mpsc::Sender<Command>,
     /// What `close` answers once the engine has ended.
     pub(super) ended: Arc<Ended>,

@@ -1,0 +1,149 @@
+//! What is done for events that can't be stored: say so, and keep a copy.
+//!
+//! Each lost event makes one line of JSON in the log, behind `[AUDIT]`, for whoever has nothing left
+//! but the log; beyond a rate they are counted in a summary line a second, so that none is passed over
+//! in silence. The last lost events are kept in a ring, as the records that they were. Then the hook of
+//! the configuration is told, at most once a second.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ledgerline_codec::{Field, Timestamp, event_id_text, field_text};
+use ledgerline_core::Outcome;
+
+use crate::config::LossHook;
+use crate::loss::{Loss, LostEvent};
+
+/// The last lost events, and how many bytes they have.
+#[derive(Debug, Default)]
+pub(crate) struct LostRing {
+    events: VecDeque<LostEvent>,
+    bytes: usize,
+}
+
+impl LostRing {
+    pub(crate) fn events(&self) -> Vec<LostEvent> {
+        self.events.iter().cloned().collect()
+    }
+
+    fn push(&mut self, event: LostEvent, events_max: usize, bytes_max: usize) {
+        self.bytes += event.json.len();
+        self.events.push_back(event);
+        while self.events.len() > events_max || self.bytes > bytes_max {
+            let Some(oldest) = self.events.pop_front() else { return };
+            self.bytes -= oldest.json.len();
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Failsafe {
+    ring: Arc<Mutex<LostRing>>,
+    events_max: usize,
+    bytes_max: usize,
+    hook: Option<LossHook>,
+    /// The second that is being counted.
+    until_ms: u64,
+    lines: u64,
+    /// In this second, without a line of their own.
+    unsaid: u64,
+    /// Since the hook was last told.
+    untold: u64,
+    last: Option<Outcome>,
+}
+
+impl Failsafe {
+    pub(super) fn new(
+        ring: Arc<Mutex<LostRing>>,
+        events_max: usize,
+        bytes_max: usize,
+        hook: Option<LossHook>,
+    ) -> Self {
+        Self {
+            ring,
+            events_max,
+            bytes_max,
+            hook,
+            until_ms: 0,
+            lines: 0,
+            unsaid: 0,
+            untold: 0,
+            last: None,
+        }
+    }
+
+    /// An event is lost: `record` is what it was, with its leading comma.
+    pub(super) fn lost(&mut self, record: &[u8], outcome: Outcome, now: Timestamp, now_ms: u64) {
+        self.tick(now_ms);
+        let json = record.strip_prefix(b",").unwrap_or(record);
+        self.untold += 1;
+        self.last = Some(outcome);
+        if self.lines < LINES_PER_SECOND {
+            self.lines += 1;
+            tracing::error!(target: "ledgerline::failsafe", "[AUDIT] {}", line(record, outcome, now));
+        } else {
+            self.unsaid += 1;
+        }
+        let json = String::from_utf8_lossy(json).into_owned();
+        let event = LostEvent { outcome, lost_at: now, json };
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.push(event, self.events_max, self.bytes_max);
+    }
+
+    /// Sums up a second that is over. To be called now and then, and at the end.
+    pub(super) fn tick(&mut self, now_ms: u64) {
+        if now_ms < self.until_ms {
+            return;
+        }
+        self.until_ms = now_ms.saturating_add(SECOND_MS);
+        self.lines = 0;
+        let unsaid = std::mem::take(&mut self.unsaid);
+        if unsaid > 0 {
+            let summary =
+                format_args!(r#"{{"summary":"further audit events lost","events":{unsaid}}}"#);
+            tracing::error!(target: "ledgerline::failsafe", "[AUDIT] {summary}");
+        }
+        let events = std::mem::take(&mut self.untold);
+        if events > 0
+            && let (Some(hook), Some(outcome)) = (&self.hook, self.last)
+        {
+            let loss = Loss { events, outcome };
+            // A hook is a caller's code; that it panics is no reason to lose more.
+            if catch_unwind(AssertUnwindSafe(|| hook.call(&loss))).is_err() {
+                tracing::error!("the hook for lost audit events panicked");
+            }
+        }
+    }
+
+    /// When to call [`tick`](Self::tick), if there is something to sum up.
+    pub(super) fn next_ms(&self) -> Option<u64> {
+        (self.untold > 0 || self.unsaid > 0).then_some(self.until_ms)
+    }
+}
+
+/// What a reader of logs needs to know of the event, in the words of the services that had such lines
+/// before.
+fn line(record: &[u8], outcome: Outcome, now: Timestamp) -> String {
+    let mut line = format!(r#"{{"timestamp":"{now}","error":"{outcome}""#);
+    for (name, field) in [
+        ("action", Field::EventAction),
+        ("entityType", Field::ResourceType),
+        ("entityId", Field::ResourceId),
+        ("userId", Field::ActorId),
+        ("correlationId", Field::CorrelationId),
+    ] {
+        if let Some(text) = field_text(record, field) {
+            let _ = write!(line, r#","{name}":"{text}""#); // escaped as it is
+        }
+    }
+    if let Some(id) = event_id_text(record).and_then(|id| std::str::from_utf8(id).ok()) {
+        let _ = write!(line, r#","eventId":"{id}""#);
+    }
+    line.push('}');
+    line
+}
+
+const LINES_PER_SECOND: u64 = 100;
+const SECOND_MS: u64 = 1_000;
