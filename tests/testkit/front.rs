@@ -1,4 +1,5 @@
-//! TLS in front of a server: certificates of its own making, and whatever passes them goes on as it is.
+//! TLS in front of a server: certificates of its own making, and whatever passes them goes on as it
+//! is.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

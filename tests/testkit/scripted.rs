@@ -78,9 +78,8 @@ impl Reply {
     #[must_use]
     pub fn problem_at(status: u16, index: usize) -> Self {
         let head = "content-type: application/problem+json\r\n".to_owned();
-        let body = format!(
-            r#"{{"type":"https://kubernaut.ai/problems/validation-error","status":{status},"index":{index}}}"#
-        );
+        let kind = "https://kubernaut.ai/problems/validation-error";
+        let body = format!(r#"{{"type":"{kind}","status":{status},"index":{index}}}"#);
         Self::Answer { status, head, body }
     }
 

@@ -39,11 +39,11 @@ pub fn event_id_text(record: &[u8]) -> Option<&[u8]> {
     record.strip_prefix(RECORD_START)?.get(..EVENT_ID_LEN)
 }
 
-/// The text of a field in a record, as JSON has it between its quotation marks. `None` if the record
-/// doesn't have the field, or not as a text. Searches: for when things have gone wrong.
+/// The text of a field in a record, as JSON has it between its quotation marks. `None` if the
+/// record doesn't have the field, or not as a text. Searches: for when things have gone wrong.
 ///
-/// The fields before `event_data` are ours, and a quotation mark in one of them is escaped: what looks
-/// like the beginning of a field is one.
+/// The fields before `event_data` are ours, and a quotation mark in one of them is escaped: what
+/// looks like the beginning of a field is one.
 #[must_use]
 pub fn field_text(record: &[u8], field: Field) -> Option<&str> {
     let find = |wanted: &[u8]| record.windows(wanted.len()).position(|it| it == wanted);

@@ -241,7 +241,8 @@ impl Engine {
         let pending = self.driver.accounts().pending;
         match unavailable {
             Some(cause) => {
-                tracing::warn!(%cause, pending, datastorage_available = false, "audit storage unavailable");
+                let datastorage_available = false;
+                tracing::warn!(%cause, pending, datastorage_available, "audit storage unavailable");
             }
             None => {
                 let after_ms = now_ms - since_ms;

@@ -31,14 +31,15 @@ pub struct Loss {
 
 /// A caller's function for lost events, for a report to whoever has to know.
 ///
-/// Called on the engine's thread, at most once a second: it must not block. If it panics, the engine
-/// goes on.
+/// Called on the engine's thread, at most once a second: it must not block. If it panics, the
+/// engine goes on.
 ///
 /// ```
 /// use ledgerline::{Config, LossHook};
 ///
 /// let mut config = Config::new("http://127.0.0.1:8080");
-/// config.on_loss = Some(LossHook::new(|loss| eprintln!("{} events {}", loss.events, loss.outcome)));
+/// let hook = LossHook::new(|loss| eprintln!("{} events {}", loss.events, loss.outcome));
+/// config.on_loss = Some(hook);
 /// ```
 #[derive(Clone)]
 pub struct LossHook(Arc<dyn Fn(&Loss) + Send + Sync>);

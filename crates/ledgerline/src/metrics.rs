@@ -13,8 +13,8 @@
 //! | `audit_write_duration_seconds` | histogram, from a request's first byte to its answer |
 //! | `ledgerline_events_queued_by_server_total` | of the delivered ones, those answered with 202 |
 //! | `ledgerline_events_dead_lettered_total` | refused by DataStorage for good |
-//! | `ledgerline_events_lost_total{reason}` | accepted and dropped: evicted, gave_up, closed, expired |
-//! | `ledgerline_events_refused_total{reason}` | not accepted: full, closed, invalid, too_large, forked, failed |
+//! | `ledgerline_events_lost_total{reason}` | dropped: evicted, gave_up, closed, expired |
+//! | `ledgerline_events_refused_total{reason}` | not accepted: full, closed, invalid and so on |
 //! | `ledgerline_events_recovered_total` | of the accepted ones, those of an earlier process |
 //! | `ledgerline_events_possibly_duplicated_total` | sent again after a try of unknown outcome |
 //! | `ledgerline_events_possibly_stored_total` | lost or dead-lettered after such a try |
@@ -24,8 +24,10 @@
 //! | `ledgerline_blocked_seconds_total{cause}` | while something due could not be sent |
 //! | `ledgerline_storage_available` | 1, or 0 while DataStorage takes nothing |
 //! | `ledgerline_storage_unavailable{cause}` | 1 for the present cause |
-//! | `ledgerline_requests_in_flight`, `ledgerline_requests_max` | on the way, and the present limit |
-//! | `ledgerline_requests_total`, `ledgerline_retries_total` | requests, and those that were repeats |
+//! | `ledgerline_requests_in_flight` | on the way |
+//! | `ledgerline_requests_max` | how many may be, at present |
+//! | `ledgerline_requests_total` | requests, repeats included |
+//! | `ledgerline_retries_total` | repeats |
 //! | `ledgerline_buffer_blocks`, `ledgerline_buffer_blocks_free` | the buffer, in blocks |
 //! | `ledgerline_engine_restarts_total` | after panics of the engine |
 //!

@@ -246,8 +246,8 @@ impl Store {
         self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner).events()
     }
 
-    /// The engine's last report, without asking for a new one: at most a second old while the engine
-    /// lives. None before the first. Never blocks for longer than a copy takes.
+    /// The engine's last report, without asking for a new one: at most a second old while the
+    /// engine lives. None before the first. Never blocks for longer than a copy takes.
     #[must_use]
     pub fn latest_report(&self) -> Option<Report> {
         self.inner.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -118,8 +118,8 @@ impl Connection {
         Self { slot, commands, events, task }
     }
 
-    /// Sends a request, with these header lines beside the target's, each of which ends with a CRLF.
-    /// Never blocks: the request waits in a channel for its connection.
+    /// Sends a request, with these header lines beside the target's, each of which ends with a
+    /// CRLF. Never blocks: the request waits in a channel for its connection.
     ///
     /// The caller counts its requests without a final event, and keeps to
     /// [`ConnectionConfig::depth`]: that bounds the channel. Debug builds check it, by a panic of

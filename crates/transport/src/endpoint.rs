@@ -55,7 +55,8 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// Parses `http://host:port/prefix` or `https://host:port/prefix`, port and prefix being optional.
+    /// Parses `http://host:port/prefix` or `https://host:port/prefix`, port and prefix being
+    /// optional.
     ///
     /// ```
     /// use ledgerline_transport::Endpoint;

@@ -10,7 +10,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use rustls::client::WantsClientCert;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
@@ -20,6 +19,8 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::FileStamp;
 
 /// The files, all PEM.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,12 +69,9 @@ pub struct Tls {
 }
 
 struct Current {
-    stamps: Vec<Stamp>,
+    stamps: Vec<Option<FileStamp>>,
     config: Arc<ClientConfig>,
 }
-
-/// When a file was changed, and how long it is; None if it can't be seen.
-type Stamp = Option<(SystemTime, u64)>;
 
 impl Tls {
     /// Reads the files.
@@ -111,13 +109,9 @@ impl Tls {
 }
 
 impl TlsFiles {
-    fn stamps(&self) -> Vec<Stamp> {
+    fn stamps(&self) -> Vec<Option<FileStamp>> {
         let identity = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
-        let stamp = |path: &PathBuf| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        };
-        self.ca.iter().chain(identity).map(stamp).collect()
+        self.ca.iter().chain(identity).map(|path| FileStamp::of(path)).collect()
     }
 
     fn load(&self) -> Result<ClientConfig, TlsError> {

@@ -10,8 +10,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// None if the name is no token, or the value has other than visible ASCII characters and spaces
-    /// (RFC 9110 section 5.5), or the line would change what HTTP is about.
+    /// None if the name is no token, or the value has other than visible ASCII characters and
+    /// spaces (RFC 9110 section 5.5), or the line would change what HTTP is about.
     ///
     /// ```
     /// use ledgerline::Header;

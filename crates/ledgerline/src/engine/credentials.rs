@@ -2,14 +2,15 @@
 //! a file.
 //!
 //! The file is looked at every second, and read when it has changed, after five minutes, and when
-//! the server has answered 401; Kubernetes replaces it now and then. Invariant: nothing here is ever
-//! logged. Limit: a file that can't be read leaves the last token in use.
+//! the server has answered 401; Kubernetes replaces it now and then. Invariant: nothing here is
+//! ever logged. Limit: a file that can't be read leaves the last token in use.
 
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::SystemTime;
+
+use ledgerline_transport::FileStamp;
 
 use crate::config::Header;
 use crate::error::StartError;
@@ -24,7 +25,7 @@ pub(super) struct Credentials {
 
 struct TokenFile {
     path: PathBuf,
-    stamp: Option<(SystemTime, u64)>,
+    stamp: Option<FileStamp>,
     look_ms: u64,
     read_ms: u64,
 }
@@ -60,7 +61,9 @@ impl Credentials {
             && now_ms >= token.look_ms
         {
             token.look_ms = now_ms + LOOK_INTERVAL_MS;
-            if token.seen() != token.stamp || now_ms >= token.read_ms + READ_INTERVAL_MS {
+            if FileStamp::of(&token.path) != token.stamp
+                || now_ms >= token.read_ms + READ_INTERVAL_MS
+            {
                 self.read_or_keep(now_ms);
             }
         }
@@ -84,7 +87,7 @@ impl Credentials {
     fn read(&mut self, now_ms: u64) -> io::Result<()> {
         let Some(token) = &mut self.token else { return Ok(()) };
         token.read_ms = now_ms;
-        token.stamp = token.seen();
+        token.stamp = FileStamp::of(&token.path);
         let text = fs::read_to_string(&token.path)?;
         let text = text.trim();
         if text.is_empty() || text.len() > TOKEN_BYTES_MAX || !text.bytes().all(is_token_byte) {
@@ -93,14 +96,6 @@ impl Credentials {
         }
         self.lines = format!("{}authorization: Bearer {text}\r\n", self.headers);
         Ok(())
-    }
-}
-
-impl TokenFile {
-    /// Through symbolic links, which is how the file is swapped.
-    fn seen(&self) -> Option<(SystemTime, u64)> {
-        let metadata = fs::metadata(&self.path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
     }
 }
 

@@ -1,9 +1,9 @@
 //! What is done for events that can't be stored: say so, and keep a copy.
 //!
-//! Each lost event makes one line of JSON in the log, behind `[AUDIT]`, for whoever has nothing left
-//! but the log; beyond a rate they are counted in a summary line a second, so that none is passed over
-//! in silence. The last lost events are kept in a ring, as the records that they were. Then the hook of
-//! the configuration is told, at most once a second.
+//! Each lost event makes one line of JSON in the log, behind `[AUDIT]`, for whoever has nothing
+//! left but the log; beyond a rate they are counted in a summary line a second, so that none is
+//! passed over in silence. The last lost events are kept in a ring, as the records that they were.
+//! Then the hook of the configuration is told, at most once a second.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -82,7 +82,8 @@ impl Failsafe {
         self.last = Some(outcome);
         if self.lines < LINES_PER_SECOND {
             self.lines += 1;
-            tracing::error!(target: "ledgerline::failsafe", "[AUDIT] {}", line(record, outcome, now));
+            let line = line(record, outcome, now);
+            tracing::error!(target: "ledgerline::failsafe", "[AUDIT] {line}");
         } else {
             self.unsaid += 1;
         }
@@ -123,8 +124,8 @@ impl Failsafe {
     }
 }
 
-/// What a reader of logs needs to know of the event, in the words of the services that had such lines
-/// before.
+/// What a reader of logs needs to know of the event, in the words of the services that had such
+/// lines before.
 fn line(record: &[u8], outcome: Outcome, now: Timestamp) -> String {
     let mut line = format!(r#"{{"timestamp":"{now}","error":"{outcome}""#);
     for (name, field) in [
