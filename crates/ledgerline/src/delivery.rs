@@ -17,6 +17,8 @@ mod gather;
 mod isolate;
 mod lateness;
 #[cfg(test)]
+mod schedules;
+#[cfg(test)]
 mod simulation;
 mod slots;
 #[cfg(test)]

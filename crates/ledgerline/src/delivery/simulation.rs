@@ -9,31 +9,33 @@ use ledgerline_transport::Cause as FailureCause;
 use super::*;
 
 /// How a server behaves: at `now_ms`, with so many requests on the way to it, this one included.
-type Behaviour = Box<dyn FnMut(u64, usize, &[u32]) -> Reaction>;
+pub(super) type Behaviour = Box<dyn FnMut(u64, usize, &[u32]) -> Reaction>;
 
 /// What a server does about a request.
-enum Reaction {
+pub(super) enum Reaction {
     /// Stores it, and answers after so long.
     Store(u64),
     /// Answers with this status after so long, as a problem if a place is given.
     Refuse(u16, u64, Option<u32>),
     /// Asks to be left alone, with seconds.
     Later(u16, u64),
+    /// Stores it, and the answer is lost after so long.
+    StoreAndVanish(u64),
     /// Never answers; the client gives up after so long.
     Silent(u64),
     /// No connection can be made.
     Unreachable,
 }
 
-struct Simulation {
-    delivery: Delivery,
+pub(super) struct Simulation {
+    pub(super) delivery: Delivery,
     now_ms: u64,
     server: Behaviour,
     /// Answers on the way: when, to what.
     coming: Vec<(u64, BatchId, Coming)>,
-    pushed: u32,
-    stored: Vec<u32>,
-    settled: HashMap<Outcome, Vec<u32>>,
+    pub(super) pushed: u32,
+    pub(super) stored: Vec<u32>,
+    pub(super) settled: HashMap<Outcome, Vec<u32>>,
     in_flight_max: usize,
     requests: u64,
 }
@@ -44,7 +46,7 @@ enum Coming {
 }
 
 impl Simulation {
-    fn new(limits: Limits, server: Behaviour) -> Self {
+    pub(super) fn new(limits: Limits, server: Behaviour) -> Self {
         let delivery = Delivery::new(limits, 0, fastrand::Rng::with_seed(11));
         Self {
             delivery,
@@ -60,7 +62,7 @@ impl Simulation {
     }
 
     /// Lets so much time pass, with so many new events a millisecond.
-    fn run(&mut self, for_ms: u64, events_per_ms: u32) -> &mut Self {
+    pub(super) fn run(&mut self, for_ms: u64, events_per_ms: u32) -> &mut Self {
         let end_ms = self.now_ms + for_ms;
         self.in_flight_max = 0;
         while self.now_ms < end_ms {
@@ -77,8 +79,9 @@ impl Simulation {
 
     /// Lets time pass until nothing is left, from one moment at which something happens to the
     /// next.
-    fn drain(&mut self) -> &mut Self {
+    pub(super) fn drain(&mut self) -> &mut Self {
         let end_ms = self.now_ms + 1_000_000;
+        self.step();
         while self.delivery.whereabouts() != Whereabouts::default() && self.now_ms < end_ms {
             let coming_ms = self.coming.iter().map(|it| it.0).min();
             let next_ms = self.delivery.next_ms().into_iter().chain(coming_ms).min();
@@ -132,6 +135,12 @@ impl Simulation {
             Reaction::Later(status, seconds) => {
                 (1, Coming::Answer(answer(status, None, Some(seconds)), events))
             }
+            Reaction::StoreAndVanish(after_ms) => {
+                self.stored.extend(events);
+                let cause = FailureCause::ClosedByServer;
+                let failure = Failure { certainty: Certainty::Ambiguous, cause };
+                (after_ms, Coming::Failure(failure))
+            }
             Reaction::Silent(after_ms) => {
                 let cause = FailureCause::RequestTimeout { timeout_ms: after_ms };
                 let failure = Failure { certainty: Certainty::Ambiguous, cause };
@@ -175,7 +184,7 @@ fn answer(status: u16, index: Option<u32>, retry_after: Option<u64>) -> Answer {
     }
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         batch_events_max: 500,
         batch_bytes_max: 4 << 20,

@@ -1,0 +1,116 @@
+//! Random servers and random loads against the machine, in virtual time.
+//!
+//! Whatever happens, nothing may be lost, settled twice or left behind: at a server that keeps ids, each
+//! event ends as stored once, or as a dead letter that the server had refused alone. `LEDGERLINE_CASES`
+//! runs more seeds; a seed that fails is printed, and `LEDGERLINE_SEED` runs it alone.
+
+use std::collections::HashSet;
+
+use super::simulation::{Reaction, Simulation, limits};
+use super::*;
+
+/// A server that changes its mood every now and then.
+struct Moody {
+    random: fastrand::Rng,
+    mood: u32,
+    until_ms: u64,
+    /// From here on it is in its right mind, so that the run comes to an end.
+    sane_from_ms: u64,
+    /// Bad events: each `every`th, if any are.
+    bad_every: Option<u32>,
+    is_naming: bool,
+    events_max: usize,
+}
+
+impl Moody {
+    fn react(&mut self, now_ms: u64, in_flight: usize, events: &[u32]) -> Reaction {
+        let random = &mut self.random;
+        if now_ms >= self.until_ms {
+            self.mood = random.u32(0..12);
+            self.until_ms = now_ms + random.u64(1..5_000);
+        }
+        let delay_ms = random.u64(0..50);
+        let mood = if now_ms >= self.sane_from_ms { 0 } else { self.mood };
+        match mood {
+            1 => return Reaction::Unreachable,
+            2 => return Reaction::Silent(random.u64(1..3_000)),
+            3 => return Reaction::Refuse([500, 502, 504][random.usize(0..3)], delay_ms, None),
+            4 => return Reaction::Refuse([503, 429, 408][random.usize(0..3)], delay_ms, None),
+            5 => return Reaction::Later(503, random.u64(0..3)),
+            6 => return Reaction::Refuse([404, 403, 401, 302][random.usize(0..4)], delay_ms, None),
+            7 if in_flight > 2 => return Reaction::Refuse(429, delay_ms, None),
+            8 if random.bool() => return Reaction::Silent(500),
+            9 if random.bool() => return Reaction::Refuse(500, delay_ms, None),
+            10 if random.bool() => return Reaction::StoreAndVanish(delay_ms),
+            _ => {}
+        }
+        if events.len() > self.events_max {
+            return Reaction::Refuse(413, delay_ms, None);
+        }
+        let is_bad = |event: &u32| self.bad_every.is_some_and(|every| event % every == every - 1);
+        match events.iter().position(is_bad) {
+            Some(place) => {
+                let index = self.is_naming.then_some(place as u32);
+                Reaction::Refuse([400, 422][self.random.usize(0..2)], delay_ms, index)
+            }
+            None => Reaction::Store(delay_ms),
+        }
+    }
+}
+
+fn run(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let bad_every = random.bool().then(|| random.u32(150..2_000));
+    let mut server = Moody {
+        mood: 0,
+        until_ms: 0,
+        sane_from_ms: random.u64(0..30_000),
+        bad_every,
+        is_naming: random.bool(),
+        events_max: [1, 7, 100, 500, 1_000][random.usize(0..5)],
+        random: random.fork(),
+    };
+    let mut limits = limits();
+    limits.batch_events_max = [1, 10, 500, 1_000][random.usize(0..4)];
+    limits.connections_max = random.usize(1..17);
+    limits.pipeline_depth_max = random.usize(1..4);
+    limits.retry_delay_max_ms = random.u64(100..10_000);
+    let react = move |now_ms, in_flight, events: &[u32]| server.react(now_ms, in_flight, events);
+    let mut simulation = Simulation::new(limits, Box::new(react));
+    for _ in 0..random.u32(1..6) {
+        let is_idle = random.u8(0..4) == 0;
+        let events_per_ms = if is_idle { 0 } else { random.u32(0..2) };
+        simulation.run(random.u64(1..1_500), events_per_ms);
+        if random.bool() {
+            simulation.delivery.flush();
+        }
+    }
+    simulation.drain();
+    let dead: HashSet<u32> =
+        simulation.settled.get(&Outcome::DeadLettered).into_iter().flatten().copied().collect();
+    let delivered = simulation.settled.get(&Outcome::Delivered).map_or(0, Vec::len);
+    assert_eq!(delivered + dead.len(), simulation.pushed as usize, "each is settled once");
+    let stored: HashSet<u32> = simulation.stored.iter().copied().collect();
+    for event in simulation.settled.get(&Outcome::Delivered).into_iter().flatten() {
+        assert!(stored.contains(event), "{event} is said to be stored");
+    }
+    for event in &dead {
+        let is_bad = bad_every.is_some_and(|every| event % every == every - 1);
+        assert!(is_bad, "{event} was a good one");
+    }
+    assert_eq!(simulation.delivery.whereabouts(), Whereabouts::default());
+    assert!(simulation.delivery.isolations.is_empty(), "a search has no end");
+}
+
+#[test]
+fn whatever_the_server_does_each_event_ends_once_and_truly() {
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
+    if let Some(seed) = number("LEDGERLINE_SEED") {
+        return run(seed);
+    }
+    let first = fastrand::u64(..1 << 48);
+    for seed in first..first + number("LEDGERLINE_CASES").unwrap_or(60) {
+        let result = std::panic::catch_unwind(|| run(seed));
+        assert!(result.is_ok(), "LEDGERLINE_SEED={seed} fails");
+    }
+}
