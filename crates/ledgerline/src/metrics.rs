@@ -47,7 +47,7 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
 use crate::delivery::Cause;
@@ -95,7 +95,8 @@ impl Collector for Metrics {
         ] {
             page.counter(&format!("ledgerline_events_{name}"), help, value)?;
         }
-        page.counters(
+        page.labelled(
+            MetricType::Counter,
             "ledgerline_events_lost",
             "Accepted events that were dropped",
             "reason",
@@ -106,7 +107,8 @@ impl Collector for Metrics {
                 ("expired", dropped.expired as f64),
             ],
         )?;
-        page.counters(
+        page.labelled(
+            MetricType::Counter,
             "ledgerline_events_refused",
             "Events that were not accepted",
             "reason",
@@ -135,7 +137,7 @@ impl Page<'_, '_> {
     fn report(&mut self, report: &Report) -> fmt::Result {
         let (batches, present) = (report.batches, report.present);
         let failed = batches.retried + batches.split + batches.isolated;
-        page_write_duration(self, report)?;
+        write_duration(self, report)?;
         self.counter("audit_batches_failed", "Tries that did not store their batch", failed)?;
         self.counter("ledgerline_requests", "Requests, repeats included", batches.sent)?;
         self.counter("ledgerline_retries", "Repeated requests", batches.retried)?;
@@ -143,7 +145,8 @@ impl Page<'_, '_> {
         self.counter("ledgerline_engine_restarts", "Restarts after panics", restarts)?;
         let seconds = |ms: u64| ms as f64 / 1e3;
         let late = report.flush_lateness_ms;
-        self.gauges(
+        self.labelled(
+            MetricType::Gauge,
             "ledgerline_flush_lateness_seconds",
             "How late events were offered to a connection",
             "quantile",
@@ -155,7 +158,8 @@ impl Page<'_, '_> {
             ],
         )?;
         let blocked = report.blocked_ms;
-        self.counters(
+        self.labelled(
+            MetricType::Counter,
             "ledgerline_blocked_seconds",
             "Time during which something due could not be sent",
             "cause",
@@ -168,7 +172,8 @@ impl Page<'_, '_> {
             ],
         )?;
         let is = |cause| f64::from(u8::from(present.unavailable == Some(cause)));
-        self.gauges(
+        self.labelled(
+            MetricType::Gauge,
             "ledgerline_storage_unavailable",
             "Why DataStorage takes nothing",
             "cause",
@@ -209,48 +214,29 @@ impl Page<'_, '_> {
         metric.encode_family(&labels)?.encode_gauge(&value)
     }
 
-    fn counters(
+    /// A metric of this kind for each value of a label.
+    fn labelled(
         &mut self,
+        kind: MetricType,
         name: &str,
         help: &str,
         label: &str,
         values: &[(&str, f64)],
     ) -> fmt::Result {
-        let service = self.service;
-        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        each(&mut metric, service, label, values, |mut metric, value| {
-            metric.encode_counter::<NoLabels, _, u64>(&value, None)
-        })
-    }
-
-    fn gauges(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        values: &[(&str, f64)],
-    ) -> fmt::Result {
-        let service = self.service;
-        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        each(&mut metric, service, label, values, |mut metric, value| metric.encode_gauge(&value))
+        let mut metric = self.encoder.encode_descriptor(name, help, None, kind)?;
+        for (of, value) in values {
+            let labels = [("service", self.service), (label, of)];
+            let mut metric = metric.encode_family(&labels)?;
+            match kind {
+                MetricType::Counter => metric.encode_counter::<NoLabels, _, u64>(value, None)?,
+                _ => metric.encode_gauge(value)?,
+            }
+        }
+        Ok(())
     }
 }
 
-fn each(
-    metric: &mut MetricEncoder<'_>,
-    service: &str,
-    label: &str,
-    values: &[(&str, f64)],
-    encode: impl Fn(MetricEncoder<'_>, f64) -> fmt::Result,
-) -> fmt::Result {
-    for (name, value) in values {
-        let labels = [("service", service), (label, name)];
-        encode(metric.encode_family(&labels)?, *value)?;
-    }
-    Ok(())
-}
-
-fn page_write_duration(page: &mut Page<'_, '_>, report: &Report) -> fmt::Result {
+fn write_duration(page: &mut Page<'_, '_>, report: &Report) -> fmt::Result {
     let labels = [("service", page.service)];
     let mut metric = page.encoder.encode_descriptor(
         "audit_write_duration_seconds",

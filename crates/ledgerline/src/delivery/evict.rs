@@ -34,6 +34,8 @@ impl Delivery {
             self.settle_spans(&gone.spans, Outcome::Evicted, gone.is_ambiguous);
             if kept.events > 0 {
                 self.batches.insert(id, kept);
+            } else {
+                self.settled_part(&gone, Outcome::Evicted);
             }
         }
         let Self { ready, batches, .. } = self;
