@@ -203,6 +203,16 @@ impl ReservedPort {
         format!("http://{}", self.addr)
     }
 
+    /// Begins to listen, and leaves the rest to the caller.
+    ///
+    /// # Panics
+    /// If the system doesn't let it listen.
+    #[must_use]
+    pub fn bind(self) -> TcpListener {
+        self.socket.listen(BACKLOG).expect("a bound socket can listen");
+        self.socket.into()
+    }
+
     /// Begins to answer.
     ///
     /// # Panics

@@ -10,6 +10,7 @@ mod credentials;
 mod failsafe;
 mod life;
 mod link;
+mod ready;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -36,6 +37,7 @@ pub(crate) use self::failsafe::LostRing;
 pub(crate) use self::link::Link;
 use self::{
     calls::Calls, complaints::Complaints, credentials::Credentials, failsafe::Failsafe, link::Wire,
+    ready::Readiness,
 };
 
 /// What the engine leaves when its thread ends.
@@ -77,6 +79,8 @@ pub(crate) struct Engine {
     delivery: Delivery,
     link: Link,
     target: Target,
+    ready_target: Target,
+    readiness: Readiness,
     endpoint: Arc<Endpoint>,
     connection_config: ConnectionConfig,
     credentials: Credentials,
@@ -125,6 +129,7 @@ impl Engine {
     ) -> Result<JoinHandle<()>, StartError> {
         let endpoint = config.endpoint()?;
         let target = endpoint.post(BATCH_PATH).expect("a constant path is valid");
+        let ready_target = endpoint.get(READY_PATH).expect("a constant path is valid");
         let runtime = life::runtime().map_err(StartError::Thread)?;
         let mut connection_config = ConnectionConfig::default();
         connection_config.connect_timeout = config.connect_timeout;
@@ -141,6 +146,8 @@ impl Engine {
             delivery: Delivery::new(config.limits(), clock.now_ms(), fastrand::Rng::new()),
             link,
             target,
+            ready_target,
+            readiness: Readiness::default(),
             endpoint: Arc::new(endpoint),
             connection_config,
             credentials,
@@ -174,6 +181,7 @@ impl Engine {
     async fn run(&mut self, bell: &NotifyBell, commands: &mut mpsc::Receiver<Command>) {
         let (sender, mut events) = mpsc::unbounded_channel();
         self.wires = (0..self.connections_max).map(|slot| self.wire(slot, &sender)).collect();
+        self.connect_probe(&sender);
         loop {
             let now_ms = self.clock.now_ms();
             self.turn(now_ms);
@@ -228,6 +236,7 @@ impl Engine {
         }
         self.watch_storage(now_ms);
         self.failsafe.tick(now_ms);
+        self.probe(now_ms);
         self.answer_flushes(now_ms);
     }
 
@@ -319,6 +328,9 @@ impl Engine {
 
     fn on_connection(&mut self, event: ConnectionEvent) {
         let now_ms = self.clock.now_ms();
+        if event.slot == ready::PROBE_SLOT {
+            return self.on_probe(&event.what, now_ms);
+        }
         let batch = event.request_id;
         match event.what {
             What::FirstByte(at) => self.delivery.first_byte(batch, self.clock.ms_at(at)),
@@ -407,6 +419,7 @@ impl Engine {
             self.delivery.next_ms(),
             self.calls.next_ms(),
             self.failsafe.next_ms(),
+            self.readiness.next_ms(),
             lanes_ms,
             hole_ms,
         ];
@@ -433,6 +446,7 @@ impl Engine {
 }
 
 const BATCH_PATH: &str = "/api/v1/audit/events/batch";
+const READY_PATH: &str = "/readyz";
 /// How soon to look again at a record that is reserved but not committed.
 const TICK_MS: u64 = 1;
 const VERIFY_INTERVAL_MS: u64 = 1_000;

@@ -147,6 +147,29 @@ pub enum FlushError {
     Forked,
 }
 
+/// [`Store::ready`](crate::Store::ready) can't say that DataStorage is ready.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadyError {
+    /// The deadline came first.
+    #[error("not ready within {deadline:?}: {}", last.as_deref().unwrap_or("no answer"))]
+    Deadline {
+        /// The deadline that was given.
+        deadline: Duration,
+        /// What the last probe came to.
+        last: Option<Box<str>>,
+    },
+    /// The store was closed, or its engine has failed.
+    #[error("the store is closed")]
+    Closed,
+    /// More than 1,024 calls are waiting for the engine's thread.
+    #[error("too many calls are waiting for the engine")]
+    Busy,
+    /// This process was forked off the store's.
+    #[error("the store was started before this process was forked")]
+    Forked,
+}
+
 /// Where events were at a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

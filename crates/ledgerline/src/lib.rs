@@ -58,7 +58,9 @@ mod waiting;
 
 pub use config::{Config, ConfigError, Header, Memory, Overflow, SettingError};
 pub use delivery::{BlockedMs, Cause};
-pub use error::{CloseError, FlushError, Lost, Refused, StartError, Unsettled, WaitError};
+pub use error::{
+    CloseError, FlushError, Lost, ReadyError, Refused, StartError, Unsettled, WaitError,
+};
 pub use ledgerline_codec::{
     Category, DataError, EncodeError, Envelope, Event, EventData, Field, FieldError, Json, Outcome,
     Problem, Timestamp, Uuid, Value,

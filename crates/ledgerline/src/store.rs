@@ -16,7 +16,7 @@ pub use self::receipts::Stage;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::{Command, Engine, Link, NotifyBell, Shared};
-use crate::error::{CloseError, FlushError, Refused, StartError};
+use crate::error::{CloseError, FlushError, ReadyError, Refused, StartError};
 use crate::identity::producers;
 use crate::loss::LostEvent;
 use crate::report::{Closed, Flushed, Report};
@@ -157,6 +157,31 @@ impl Store {
         }
     }
 
+    /// Blocks until DataStorage says that it is ready (`GET /readyz`, any 2xx), at most for
+    /// `deadline`: for a service's own readiness gate, so that it takes no work whose trail would
+    /// have to wait.
+    ///
+    /// # Errors
+    /// [`ReadyError::Deadline`] says what the last answer was.
+    pub fn ready(&self, deadline: Duration) -> Result<(), ReadyError> {
+        let (reply, receiver) = waiting::blocking();
+        self.inner.send(Command::Ready { deadline, reply }).map_err(not_asked)?;
+        waiting::wait(&receiver, deadline).unwrap_or_else(|no_answer| match no_answer {
+            NoAnswer::Late => Err(ReadyError::Deadline { deadline, last: None }),
+            NoAnswer::Gone => Err(ReadyError::Closed),
+        })
+    }
+
+    /// [`ready`](Self::ready) as a future, for any executor. Dropping it changes nothing.
+    ///
+    /// # Errors
+    /// As [`ready`](Self::ready).
+    pub async fn ready_async(&self, deadline: Duration) -> Result<(), ReadyError> {
+        let (reply, receiver) = waiting::awaited();
+        self.inner.send(Command::Ready { deadline, reply }).map_err(not_asked)?;
+        receiver.await.unwrap_or(Err(ReadyError::Closed))
+    }
+
     /// Blocks until every event accepted before this call is settled, at most for `deadline`.
     ///
     /// Accepted before: by this thread, or by another whose `record` happened before this call.
@@ -275,6 +300,14 @@ impl Store {
 
     pub(crate) fn set_wall_clock(&self, ahead_us: i64) {
         self.inner.wall_clock_ahead_us.store(ahead_us, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+fn not_asked(unsent: Unsent) -> ReadyError {
+    match unsent {
+        Unsent::Busy => ReadyError::Busy,
+        Unsent::Ended => ReadyError::Closed,
+        Unsent::Forked => ReadyError::Forked,
     }
 }
 

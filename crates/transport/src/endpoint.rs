@@ -108,6 +108,17 @@ impl Endpoint {
         ))
     }
 
+    /// A `GET` of `path`, which is appended to the prefix.
+    ///
+    /// # Errors
+    /// As [`post`](Self::post).
+    pub fn get(&self, path: &str) -> Result<Target, EndpointError> {
+        check_path(path)?;
+        let Self { authority, prefix, .. } = self;
+        let line = format!("GET {prefix}{path} HTTP/1.1\r\nhost: {authority}\r\n");
+        Ok(Target(format!("{line}user-agent: {USER_AGENT}\r\ncontent-length: ").into()))
+    }
+
     /// The host as a resolver wants it: an IPv6 address has no brackets.
     #[must_use]
     pub fn host(&self) -> &str {

@@ -1,8 +1,9 @@
 //! Random servers and random loads against the machine, in virtual time.
 //!
-//! Whatever happens, nothing may be lost, settled twice or left behind: at a server that keeps ids, each
-//! event ends as stored once, or as a dead letter that the server had refused alone. `LEDGERLINE_CASES`
-//! runs more seeds; a seed that fails is printed, and `LEDGERLINE_SEED` runs it alone.
+//! Whatever happens, nothing may be lost, settled twice or left behind: at a server that keeps ids,
+//! each event ends as stored once, or as a dead letter that the server had refused alone.
+//! `LEDGERLINE_CASES` runs more seeds; a seed that fails is printed, and `LEDGERLINE_SEED` runs it
+//! alone.
 
 use std::collections::HashSet;
 

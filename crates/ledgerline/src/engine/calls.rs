@@ -5,7 +5,7 @@ use std::time::Duration;
 use ledgerline_core::{Outcome, SeqTargets};
 
 use super::{Engine, Last};
-use crate::error::{CloseError, FlushError, Lost, Unsettled};
+use crate::error::{CloseError, FlushError, Lost, ReadyError, Unsettled};
 use crate::report::{Closed, Flushed, Report};
 use crate::waiting::Reply;
 
@@ -24,6 +24,10 @@ pub(crate) enum Command {
         reply: Reply<Result<Closed, CloseError>>,
     },
     Report(Reply<Report>),
+    Ready {
+        deadline: Duration,
+        reply: Reply<Result<(), ReadyError>>,
+    },
     /// Send what lies in the lanes without waiting for it to fall due.
     Hurry,
     /// Panic, as a defect would make it.
@@ -118,6 +122,7 @@ impl Engine {
                 self.begin_close(now_ms, lost_before, deadline, reply);
             }
             Some(Command::Report(reply)) => reply.send(self.report()),
+            Some(Command::Ready { deadline, reply }) => self.await_ready(now_ms, deadline, reply),
             Some(Command::Hurry) => self.calls.must_take = true,
             #[cfg(feature = "testing")]
             Some(Command::Panic) => panic!("as a test has asked"),

@@ -72,6 +72,7 @@ impl Engine {
         self.restarts += 1;
         let restart = catch_unwind(AssertUnwindSafe(|| {
             self.wires.clear();
+            self.readiness.disconnect();
             self.delivery.restart(self.clock.now_ms());
             let sent = self.driver.rebuild();
             if !self.delivery.is_idempotent() {
