@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ledgerline::testing::{MemoryStorage, panic_engine, set_wall_clock};
-use ledgerline::{CloseError, Refused, Settled, Stage, Store, WaitError};
+use ledgerline::{CloseError, FlushError, Refused, Settled, Stage, Store, WaitError};
 use ledgerline_testkit::{Gate, Reply, Scripted, WAIT, assert_all_delivered, config, event};
 use tokio::runtime::Builder;
 
@@ -166,6 +166,7 @@ fn an_engine_that_panics_once_too_often_gives_up_loudly() {
     let given_up = WaitError::Undelivered { outcome: Settled::GaveUp, is_possibly_stored: true };
     assert_eq!(waiter.join().unwrap(), Err(given_up));
     assert_eq!(store.close(WAIT), Err(CloseError::Failed));
+    assert_eq!(store.flush(WAIT), Err(FlushError::Failed));
     assert_eq!(store.record(&event("rr-2")), Err(Refused::Failed));
     assert_eq!(store.record_wait(&event("rr-3"), WAIT), Err(Refused::Failed));
     let accounts = store.accounts();

@@ -84,11 +84,6 @@ impl Settings {
     }
 }
 
-/// A setting as the environment has it.
-pub(crate) fn of_environment(name: &str) -> Option<String> {
-    std::env::var_os(variable(name)).map(|value| value.to_string_lossy().into_owned())
-}
-
 fn variable(name: &str) -> String {
     format!("LEDGERLINE_{}", name.to_uppercase())
 }

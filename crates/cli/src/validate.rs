@@ -13,14 +13,14 @@ use serde_json::{Map, Value, json};
 use crate::Exit;
 use crate::args::{Usage, ValidateArgs};
 use crate::report::{grouped, millis};
-use crate::settings::{Settings, of_environment};
+use crate::settings::Settings;
 
 /// Runs the command.
 pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<Exit> {
     let settings = Settings::load(args.config.as_deref())?;
     let mut config = settings.config(|name| match (&args.url, name) {
         (Some(url), "url") => Some(url.clone()),
-        _ => of_environment(name),
+        _ => Config::setting_in_env(name),
     })?;
     config.buffer_bytes = args.buffer_bytes.or(config.buffer_bytes);
     config.flush_interval = args.flush_interval.unwrap_or(config.flush_interval);

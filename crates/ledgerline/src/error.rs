@@ -6,6 +6,7 @@ use ledgerline_codec::EncodeError;
 use ledgerline_core::{Accounts, Imbalance, Outcome as Settled};
 
 use crate::config::ConfigError;
+use crate::report::Closed;
 use crate::store::Stage;
 
 /// [`Store::start`](crate::Store::start) failed; nothing was started.
@@ -145,6 +146,13 @@ pub enum FlushError {
     /// This process was forked off the store's.
     #[error("the store was started before this process was forked")]
     Forked,
+}
+
+impl FlushError {
+    /// What a flush is told when the engine has ended like this.
+    pub(crate) fn after(closed: &Result<Closed, CloseError>) -> Self {
+        if matches!(closed, Err(CloseError::Failed)) { Self::Failed } else { Self::Closed }
+    }
 }
 
 /// [`Store::ready`](crate::Store::ready) can't say that DataStorage is ready.

@@ -175,7 +175,7 @@ impl Config {
     /// # Errors
     /// The first variable that can't be used, with its value.
     pub fn from_env() -> Result<Self, SettingError> {
-        Self::from_settings(of_process).map_err(SettingError::of_variable)
+        Self::from_settings(Self::setting_in_env).map_err(SettingError::of_variable)
     }
 
     /// [`from_env`](Self::from_env) for the DataStorage at `url`, whatever `LEDGERLINE_URL` says.
@@ -184,24 +184,27 @@ impl Config {
     /// As [`from_env`](Self::from_env).
     pub fn from_env_at(url: impl Into<String>) -> Result<Self, SettingError> {
         let url = url.into();
-        let setting = |name| if name == "url" { Some(url.clone()) } else { of_process(name) };
+        let setting =
+            |name| if name == "url" { Some(url.clone()) } else { Self::setting_in_env(name) };
         Self::from_settings(setting).map_err(SettingError::of_variable)
+    }
+
+    /// A setting as this process's environment has it: for callers of
+    /// [`from_settings`](Self::from_settings) who read a file beside.
+    #[must_use]
+    pub fn setting_in_env(name: &str) -> Option<String> {
+        let of = |variable: &str| match env::var(variable) {
+            Ok(value) => Some(value),
+            Err(VarError::NotPresent) => None,
+            Err(VarError::NotUnicode(value)) => Some(value.to_string_lossy().into_owned()),
+        };
+        let found = of(&variable(name)).filter(|value| !value.is_empty());
+        found.or_else(|| (name == "ca_file").then(|| of("TLS_CA_FILE")).flatten())
     }
 }
 
 fn variable(setting: &str) -> String {
     format!("LEDGERLINE_{}", setting.to_uppercase())
-}
-
-/// The setting as this process's environment has it.
-fn of_process(setting: &'static str) -> Option<String> {
-    let of = |name: &str| match env::var(name) {
-        Ok(value) => Some(value),
-        Err(VarError::NotPresent) => None,
-        Err(VarError::NotUnicode(value)) => Some(value.to_string_lossy().into_owned()),
-    };
-    let found = of(&variable(setting)).filter(|value| !value.is_empty());
-    found.or_else(|| (setting == "ca_file").then(|| of("TLS_CA_FILE")).flatten())
 }
 
 struct Reader<F> {

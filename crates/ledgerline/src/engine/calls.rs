@@ -95,7 +95,7 @@ impl Calls {
     /// Tells those who wait for the end what it was.
     pub(super) fn answer_closes(self, closed: &Result<Closed, CloseError>) {
         for flush in self.flushes {
-            flush.reply.send(Err(FlushError::Closed));
+            flush.reply.send(Err(FlushError::after(closed)));
         }
         for reply in self.closing.into_iter().flat_map(|closing| closing.replies) {
             reply.send(closed.clone());

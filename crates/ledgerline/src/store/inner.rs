@@ -196,7 +196,7 @@ impl Inner {
 
     /// What a flush is told when the engine has ended.
     pub(super) fn flush_after_end(&self) -> FlushError {
-        if self.ended.get().is_some() { FlushError::Closed } else { FlushError::Failed }
+        self.ended.get().map_or(FlushError::Failed, |last| FlushError::after(&last.closed))
     }
 
     /// The engine's last answer.
