@@ -1,7 +1,8 @@
 //! Random faults over real sockets: whatever a server does to its connections, what is said to be
 //! stored is stored, and nothing else is lost.
 //!
-//! `LEDGERLINE_CASES` runs more seeds; one that fails is printed, and `LEDGERLINE_SEED` runs it alone.
+//! `LEDGERLINE_CASES` runs more seeds; one that fails is printed, and `LEDGERLINE_SEED` runs it
+//! alone.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
