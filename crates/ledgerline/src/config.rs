@@ -56,7 +56,8 @@ pub struct Config {
     /// 1 ms to 10 min; default 1 s.
     pub flush_interval: Duration,
     /// Failed tries of a batch, after the first, until its events are dropped and counted as
-    /// `gave_up`. None (default): never.
+    /// `gave_up`. None (default): never. A batch that is held, because the server's answers are
+    /// those of another service or it refuses everything, has not failed.
     pub retries_max: Option<u32>,
     /// Bounds of the pause before a retry: full jitter below a bound that doubles from the first to
     /// the second. Default 100 ms and 30 s.

@@ -209,6 +209,9 @@ impl Delivery {
     /// The next batch to put on a connection, if there is one and a connection may take it.
     pub(crate) fn next_send(&mut self, now_ms: u64) -> Option<Send> {
         let has_work = self.has_work();
+        if !has_work && self.batches.is_empty() {
+            self.blocked.end(now_ms); // Nothing is held any longer: given up, or evicted.
+        }
         if has_work && let Some(cause) = self.breaker.blocks(now_ms) {
             self.blocked.begin(now_ms, cause);
             return None;
@@ -221,7 +224,10 @@ impl Delivery {
             return None;
         }
         let connection = free?;
-        let batch = self.ready.pop_front().unwrap_or_else(|| self.cut(now_ms));
+        // Whether a server that has refused much takes what is new: what it has refused may be bad.
+        let wants_new = self.breaker.cause() == Some(Cause::Rejecting) && self.is_cut_due();
+        let tried = if wants_new { None } else { self.ready.pop_front() };
+        let batch = tried.unwrap_or_else(|| self.cut(now_ms));
         let blocked_since_ms = self.blocked.since_ms();
         if self.breaker.cause().is_none() && !self.has_work() {
             self.blocked.end(now_ms);
@@ -326,7 +332,9 @@ impl Delivery {
                 self.retry(batch, after_ms, now_ms);
                 self.open_breaker(Cause::Overloaded, after_ms, now_ms);
             }
-            Verdict::Unauthorized if !self.batches[&batch].was_unauthorized => {
+            Verdict::Unauthorized
+                if !self.batches[&batch].was_unauthorized && self.unavailable().is_none() =>
+            {
                 self.batches.get_mut(&batch).expect("released above").was_unauthorized = true;
                 self.retry(batch, 0, now_ms);
             }
@@ -382,29 +390,33 @@ impl Delivery {
 
     /// The answer of something that isn't our DataStorage.
     fn misrouted(&mut self, batch: BatchId, now_ms: u64) {
-        self.hold_alone(batch, now_ms);
+        self.hold(batch, now_ms);
         if self.breaker.fail() {
             self.open_breaker(Cause::Misrouted, HOLD_DELAY_MIN_MS, now_ms);
         }
     }
 
-    /// The server refuses too many events alone: everything is kept.
+    /// The server refuses too many events alone: everything is kept. The batch waits on its own, so
+    /// that the next to find out is another one.
     fn reject(&mut self, batch: BatchId, now_ms: u64) {
-        self.counts.batches_retried += 1;
-        self.ready.push_front(batch);
+        self.hold(batch, now_ms);
         self.breaker.fail();
         self.open_breaker(Cause::Rejecting, HOLD_DELAY_MIN_MS, now_ms);
     }
 
-    /// Keeps a batch, and tries it again slowly.
-    fn hold_alone(&mut self, batch: BatchId, now_ms: u64) {
-        let delay_ms = HOLD_DELAY_MIN_MS << self.batches[&batch].attempts.min(6).saturating_sub(1);
-        self.retry(batch, delay_ms.min(HOLD_DELAY_MAX_MS), now_ms);
+    /// Keeps a batch, and tries it again slowly, however often: what is wrong is not with it.
+    fn hold(&mut self, batch: BatchId, now_ms: u64) {
+        let found = self.batches.get_mut(&batch).expect("what is held exists");
+        found.holds += 1;
+        let delay_ms = HOLD_DELAY_MIN_MS << (found.holds - 1).min(6);
+        let jitter_ms = self.random.u64(0..HOLD_DELAY_MIN_MS);
+        self.counts.batches_retried += 1;
+        self.retries.set(now_ms + delay_ms.min(HOLD_DELAY_MAX_MS) + jitter_ms, batch);
     }
 
     fn open_breaker(&mut self, cause: Cause, pause_min_ms: u64, now_ms: u64) {
         let Self { breaker, random, limits, .. } = self;
-        breaker.open(now_ms, cause, |tries| pause_min_ms + limits.jitter_ms(tries, random));
+        breaker.open(now_ms, cause, pause_min_ms, |tries| limits.jitter_ms(tries, random));
     }
 
     /// Whether the next answer on this connection should be checked for our ids: the first, and
@@ -466,7 +478,7 @@ impl Delivery {
         self.settlements.clear();
         self.blocked.end(now_ms);
         self.isolations.clear();
-        self.breaker.close();
+        self.breaker = Breaker::default();
         self.window.restart();
     }
 
@@ -512,7 +524,7 @@ impl Delivery {
         self.settled_part(&found, outcome);
         if outcome.is_delivered() {
             self.fuse.stored(found.events);
-            if self.breaker.close() {
+            if self.breaker.close(found.begun_ms) {
                 self.window.restart();
                 self.blocked.end(now_ms);
             }
@@ -533,15 +545,16 @@ impl Delivery {
             return self.settle(batch, Outcome::GaveUp, now_ms);
         }
         self.counts.batches_retried += 1;
-        let attempts = self.batches[&batch].attempts;
-        let delay_ms = delay_min_ms + self.limits.jitter_ms(attempts, &mut self.random);
+        let failures = self.batches[&batch].failures;
+        let delay_ms = delay_min_ms + self.limits.jitter_ms(failures, &mut self.random);
         self.retries.set(now_ms + delay_ms, batch);
     }
 
-    /// Whether the batch has used up the tries that it was given.
-    fn is_given_up(&self, batch: BatchId) -> bool {
-        let attempts = self.batches[&batch].attempts;
-        self.limits.retries_max.is_some_and(|max| attempts > max)
+    /// The batch's try has failed: whether that was the last that it was given.
+    fn is_given_up(&mut self, batch: BatchId) -> bool {
+        let found = self.batches.get_mut(&batch).expect("what has failed exists");
+        found.failures += 1;
+        self.limits.retries_max.is_some_and(|max| found.failures > max)
     }
 }
 

@@ -54,6 +54,9 @@ fn named_index(body: &[u8]) -> Option<u32> {
             let found = memchr::memmem::find(body, words)?;
             let rest = body[found + words.len()..].trim_ascii_start();
             let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            // A date or an id begins with digits too.
+            let is_number = |next: &u8| !next.is_ascii_alphanumeric() && *next != b'-';
+            rest.get(digits).is_none_or(is_number).then_some(())?;
             std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
         })
         .next()
@@ -169,6 +172,8 @@ mod tests {
             (400, r#"{"detail":"event 3: too old"}"#, Some(3)),
             (400, r#"{"detail":"invalid event at index 17: x"}"#, Some(17)),
             (400, r#"{"detail":"events[8].event_data"}"#, Some(8)),
+            (400, r#"{"detail":"event 019a3c5e-0000-7000-8000-000000000000: no"}"#, None),
+            (400, r#"{"detail":"event 2024-05-01T00:00:00Z is too old"}"#, None),
             (400, r#"{"index":99999999999}"#, None),
             (409, r#"{"type":"problems/event-id-conflict","index":2}"#, Some(2)),
         ] {

@@ -26,6 +26,10 @@ pub(crate) struct Batch {
     pub(crate) moments: Vec<Moment>,
     pub(crate) events: u32,
     pub(crate) attempts: u32,
+    /// Of these, those that failed: not those that were answered, and held.
+    pub(crate) failures: u32,
+    /// Times that it was held.
+    pub(crate) holds: u32,
     /// The connection that it is on, while it is.
     pub(crate) connection: Option<usize>,
     /// When it was last put on a connection before one took it.
@@ -140,6 +144,8 @@ impl Batch {
     fn like(&self) -> Self {
         Self {
             attempts: self.attempts,
+            failures: self.failures,
+            holds: self.holds,
             sent_ms: self.sent_ms,
             is_half: self.is_half,
             origin: self.origin,

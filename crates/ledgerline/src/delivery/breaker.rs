@@ -19,6 +19,7 @@ pub(crate) struct Breaker {
 struct Open {
     cause: Cause,
     tries: u32,
+    opened_ms: u64,
     /// When to try next.
     probe_ms: u64,
     /// The batch that is finding out.
@@ -33,25 +34,37 @@ impl Breaker {
         self.open.is_some() || self.in_a_row >= FAILURES_MAX
     }
 
-    /// Opens, or stays open after a failed probe. `pause_ms` gives the pause after so many tries.
-    pub(crate) fn open(&mut self, now_ms: u64, cause: Cause, pause_ms: impl FnOnce(u32) -> u64) {
-        match &mut self.open {
-            // Of several that failed together only the first counts.
-            Some(open) if open.probe_ms > now_ms => open.cause = cause,
-            Some(open) => {
-                let tries = if open.cause == cause { open.tries + 1 } else { 1 };
-                let probe_ms = now_ms + pause_ms(tries);
-                *open = Open { cause, tries, probe_ms, probe: None };
-            }
-            None => {
-                let probe_ms = now_ms + pause_ms(1);
-                self.open = Some(Open { cause, tries: 1, probe_ms, probe: None });
-            }
+    /// Opens, or stays open after a failed probe: for `pause_min_ms` at least, and what `jitter_ms`
+    /// gives after so many tries.
+    pub(crate) fn open(
+        &mut self,
+        now_ms: u64,
+        cause: Cause,
+        pause_min_ms: u64,
+        jitter_ms: impl FnOnce(u32) -> u64,
+    ) {
+        let Some(open) = &mut self.open else {
+            let probe_ms = now_ms + pause_min_ms + jitter_ms(1);
+            self.open = Some(Open { cause, tries: 1, opened_ms: now_ms, probe_ms, probe: None });
+            return;
+        };
+        if open.probe_ms > now_ms {
+            // Of several that failed together only the first counts, but a pause that was asked for
+            // is kept.
+            open.probe_ms = open.probe_ms.max(now_ms + pause_min_ms);
+        } else {
+            open.tries = if open.cause == cause { open.tries + 1 } else { 1 };
+            open.probe_ms = now_ms + pause_min_ms + jitter_ms(open.tries);
         }
+        open.cause = cause;
     }
 
-    /// The server has taken a batch. Says whether the breaker was open.
-    pub(crate) fn close(&mut self) -> bool {
+    /// The server has taken a batch that was sent at `begun_ms`. Says whether the breaker was open,
+    /// and is no longer: what was on the way before it opened says nothing of the time since.
+    pub(crate) fn close(&mut self, begun_ms: u64) -> bool {
+        if self.open.as_ref().is_some_and(|open| begun_ms < open.opened_ms) {
+            return false;
+        }
         self.in_a_row = 0;
         self.open.take().is_some()
     }
@@ -59,7 +72,7 @@ impl Breaker {
     /// A connection is up: enough, if that was all that was missing.
     pub(crate) fn connected(&mut self) -> bool {
         let was_unreachable = self.cause() == Some(Cause::NoConnection);
-        was_unreachable && self.close()
+        was_unreachable && self.close(u64::MAX)
     }
 
     /// A batch was put on a connection.

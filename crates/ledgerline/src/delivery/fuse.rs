@@ -26,9 +26,8 @@ struct Stretch {
 impl Fuse {
     /// The server has stored so many events.
     pub(crate) fn stored(&mut self, events: u32) {
-        if self.is_blown {
-            *self = Self::default();
-        }
+        // What was refused among the last events still counts: should another be, it blows again.
+        self.is_blown = false;
         self.in_a_row = 0;
         self.note(false, events);
     }
@@ -97,7 +96,9 @@ mod tests {
         assert_eq!((0..100).filter(|_| fuse.refuse()).count(), 19);
         assert!(fuse.is_blown());
         fuse.stored(1);
-        assert!(!fuse.is_blown() && fuse.refuse());
+        assert!(!fuse.is_blown() && !fuse.refuse(), "still too many of the last thousand");
+        fuse.stored(1_000);
+        assert!(fuse.refuse());
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Delivery {
         if self.fuse.is_blown() {
             return self.reject(id, now_ms);
         }
-        self.breaker.close(); // It reads what it is sent.
+        self.breaker.close(batch.begun_ms); // It reads what it is sent.
         let origin = batch.origin.unwrap_or(id);
         let isolation = self.isolations.entry(origin).or_insert(Isolation {
             parts: 1,
@@ -38,7 +38,7 @@ impl Delivery {
         });
         if isolation.requests_left == 0 {
             isolation.requests_left = REQUESTS_MAX;
-            return self.hold_alone(id, now_ms);
+            return self.hold(id, now_ms);
         }
         isolation.parts += 1;
         let is_misled = isolation.is_misled;
@@ -52,7 +52,7 @@ impl Delivery {
         one.is_named = named;
         for part in [&mut one, &mut other] {
             part.origin = Some(origin);
-            part.attempts = 0;
+            (part.attempts, part.failures) = (0, 0);
         }
         self.counts.batches_isolated += 1;
         for part in [one, other] {
@@ -75,10 +75,16 @@ impl Delivery {
         if self.batches[&id].events == 1 {
             return self.refused_alone(id, now_ms);
         }
+        if self.fuse.is_blown() {
+            return self.reject(id, now_ms);
+        }
         let found = self.batches.remove(&id).expect("looked at above");
         let (is_half, events, origin) = (found.is_half, found.events, found.origin);
         let (mut first, mut second) = found.halves();
-        (first.is_half, second.is_half) = (true, true);
+        for half in [&mut first, &mut second] {
+            half.is_half = true;
+            (half.attempts, half.failures) = (0, 0);
+        }
         if !is_half {
             self.events_stored_max = 0;
         }

@@ -338,3 +338,38 @@ fn concurrency_follows_the_server() {
         );
     }
 }
+
+#[test]
+fn many_bad_events_at_once_keep_no_good_one_back() {
+    // A burst of forty bad ones from one caller, in an engine that was idle, and then good ones.
+    for is_named in [true, false] {
+        let server = move |_, _, events: &[u32]| {
+            let bad = events.iter().position(|event| (50..90).contains(event));
+            match bad {
+                Some(place) => Reaction::Refuse(400, 2, Some(place as u32).filter(|_| is_named)),
+                None => Reaction::Store(2),
+            }
+        };
+        let mut simulation = Simulation::new(limits(), Box::new(server));
+        simulation.run(100, 1).run(60_000, 0).run(60_000, 1);
+        let good = simulation.stored.len();
+        let late = simulation.pushed as usize - 40 - good;
+        assert!(late < 15_000, "{late} good ones are held back");
+        simulation.drain().assert_delivered(40);
+        let dead = &simulation.settled[&Outcome::DeadLettered];
+        assert!(dead.iter().all(|event| (50..90).contains(event)));
+    }
+}
+
+#[test]
+fn a_pause_that_the_server_asked_for_is_kept_whatever_was_on_the_way() {
+    // Requests sent before it come back as stored after it.
+    let server = |now_ms, _, _: &[u32]| match now_ms {
+        0..1_000 => Reaction::Store(100),
+        1_000..1_010 => Reaction::Later(429, 10),
+        1_010..11_000 => panic!("asked at {now_ms}, during the pause"),
+        _ => Reaction::Store(2),
+    };
+    let mut simulation = Simulation::new(limits(), Box::new(server));
+    simulation.run(12_000, 20).drain().assert_delivered(0);
+}
