@@ -111,8 +111,8 @@ impl Window {
 
 /// How much of the smoothed latency each answer makes up.
 const SHARE: f64 = 0.2;
-/// Below this a difference is the noise of a busy machine, or of a server that commits in groups: for
-/// that one, waiting for each other is what makes requests cheap.
+/// Below this a difference is the noise of a busy machine, or of a server that commits in groups:
+/// for that one, waiting for each other is what makes requests cheap.
 const SLACK_MS: f64 = 60.0;
 /// The least latency of the last half a minute counts: a server may become slower for good.
 const PERIOD_MS: u64 = 15_000;
