@@ -20,14 +20,15 @@ use bytes::Bytes;
 use ledgerline_codec::event_id_text;
 use ledgerline_core::{Bell, Driver, Loan, Outcome};
 use ledgerline_transport::{
-    Answer, ConnectionConfig, ConnectionEvent, Endpoint, Target, Tls, What,
+    Answer, Cause, Certainty, ConnectionConfig, ConnectionEvent, Endpoint, Failure, Target, Tls,
+    What,
 };
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Notify, mpsc};
 
 use crate::clock::{Clock, wall_clock};
 use crate::config::Config;
-use crate::delivery::{BatchId, Cause, Counts, Delivery, Send, keeps_our_ids};
+use crate::delivery::{self, BatchId, Counts, Delivery, Send, keeps_our_ids};
 use crate::error::{CloseError, StartError};
 use crate::report::{Closed, Present, Report};
 use crate::signal::Signal;
@@ -102,7 +103,9 @@ pub(crate) struct Engine {
     has_news: bool,
     latest: Arc<Mutex<Option<Report>>>,
     /// Why DataStorage takes nothing, and since when.
-    unavailable: Option<(Cause, u64)>,
+    unavailable: Option<(delivery::Cause, u64)>,
+    /// Answers in a row with ids of other batches.
+    strange_answers: u32,
     /// Times that the engine began anew after a panic.
     restarts: u32,
 }
@@ -171,6 +174,7 @@ impl Engine {
             has_news: false,
             latest,
             unavailable: None,
+            strange_answers: 0,
             restarts: 0,
         };
         let run = move || engine.live(runtime, &bell, commands, &ended);
@@ -334,6 +338,13 @@ impl Engine {
         let batch = event.request_id;
         match event.what {
             What::FirstByte(at) => self.delivery.first_byte(batch, self.clock.ms_at(at)),
+            What::Answered(answer) if self.is_anothers(batch, &answer) => {
+                // A server that answers once too often moves every later answer of the connection.
+                let (certainty, cause) = (Certainty::Ambiguous, Cause::Unsolicited);
+                let failure = Failure { certainty, cause };
+                self.failures.say(now_ms, &failure);
+                self.delivery.failed(batch, &failure, now_ms);
+            }
             What::Answered(answer) => {
                 let keeps_ids = (answer.status == 201 && self.delivery.wants_proof(batch))
                     .then(|| self.proves_idempotence(batch, &answer));
@@ -350,6 +361,22 @@ impl Engine {
                 self.delivery.failed(batch, &failure, now_ms);
             }
         }
+    }
+
+    /// Whether a server that keeps our ids has answered with those of another batch. One that has
+    /// stopped to keep them is believed after some answers in a row: the breaker stops the load
+    /// before, and then an answer too many comes to no request, and ends its connection.
+    fn is_anothers(&mut self, batch: BatchId, answer: &Answer) -> bool {
+        if answer.status != 201 || !self.delivery.is_idempotent() {
+            return false;
+        }
+        let Some(found) = self.delivery.batch(batch) else { return false };
+        let Some(span) = found.spans.first() else { return false };
+        let loan = self.driver.lend(span.block, span.first, 1);
+        let id = event_id_text(loan.as_ref()).unwrap_or_default();
+        let is_ours = memchr::memmem::find(&answer.body, id).is_some();
+        self.strange_answers = if is_ours { 0 } else { self.strange_answers + 1 };
+        !is_ours && self.strange_answers <= STRANGE_ANSWERS_MAX
     }
 
     /// Whether the answer lists the batch's ids, in their order.
@@ -446,6 +473,8 @@ impl Engine {
 }
 
 const BATCH_PATH: &str = "/api/v1/audit/events/batch";
+/// More than the failures in a row that open the breaker.
+const STRANGE_ANSWERS_MAX: u32 = 16;
 const READY_PATH: &str = "/readyz";
 /// How soon to look again at a record that is reserved but not committed.
 const TICK_MS: u64 = 1;
