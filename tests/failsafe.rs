@@ -2,50 +2,28 @@
 //!
 //! In a process of its own: it takes the log and Sentry's hub for itself.
 
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ledgerline::{Config, Loss, LossHook, Settled, Store};
-use ledgerline_testkit::{Reply, Scripted, WAIT, config, event};
+use ledgerline_testkit::{Log, Reply, Scripted, WAIT, config, event};
 use sentry_core::test::TestTransport;
 use sentry_core::{Client, ClientOptions, Hub, Level};
 use serde_json::Value;
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// The log, empty, for one test at a time.
 fn log() -> (MutexGuard<'static, ()>, Log) {
     static LOG: OnceLock<Log> = OnceLock::new();
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let log = LOG.get_or_init(|| {
-        let log = Log::default();
-        let writer = log.clone();
-        tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).init();
-        log
-    });
-    log.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    let log = LOG.get_or_init(Log::take);
+    log.clear();
     (alone, log.clone())
 }
 
 /// The objects behind `[AUDIT]`.
 fn audit_lines(log: &Log) -> Vec<Value> {
-    let bytes = log.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let text = String::from_utf8(bytes).expect("the log is text");
+    let text = log.text();
     let objects = text.lines().filter_map(|line| line.split_once("[AUDIT] "));
     objects
         .map(|(_, json)| serde_json::from_str(json).expect("JSON to the end of the line"))

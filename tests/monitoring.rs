@@ -44,6 +44,11 @@ fn the_metrics_say_what_the_accounts_say() {
         ("audit_write_duration_seconds_count{service=\"gateway\"}", 2.0),
         ("ledgerline_events_refused_total{service=\"gateway\",reason=\"invalid\"}", 1.0),
         ("ledgerline_requests_total{service=\"gateway\"}", 2.0),
+        ("ledgerline_requests_failed_total{service=\"gateway\",class=\"not_processed\"}", 1.0),
+        ("ledgerline_requests_failed_total{service=\"gateway\",class=\"ambiguous\"}", 0.0),
+        ("ledgerline_in_flight_bytes{service=\"gateway\"}", 0.0),
+        ("ledgerline_pinned_seconds{service=\"gateway\"}", 0.0),
+        ("ledgerline_engine_silent_seconds{service=\"gateway\"}", 0.0),
         ("ledgerline_storage_available{service=\"gateway\"}", 1.0),
         ("ledgerline_buffer_blocks{service=\"gateway\"}", 16.0),
     ] {

@@ -10,6 +10,7 @@ fn evicting(url: &str) -> Config {
     config.lanes = 1;
     config.buffer_bytes = Some(8 << 20);
     config.overflow = Overflow::EvictOldest;
+    config.lost_events_max = 0; // What is evicted is gone.
     config
 }
 

@@ -23,6 +23,7 @@ mod events;
 mod front;
 mod gate;
 mod http;
+mod log;
 mod scripted;
 mod served;
 
@@ -31,6 +32,7 @@ use std::time::Duration;
 pub use events::{assert_all_delivered, config, event, record_until_refused};
 pub use front::{Authority, Front};
 pub use gate::Gate;
+pub use log::Log;
 pub use scripted::{Reply, Request, ReservedPort, Scripted, StoredEvent};
 pub use served::{Row, Served, serve};
 

@@ -102,6 +102,9 @@ pub(crate) struct LoadArgs {
     /// How many events to have accepted
     #[arg(long, env = "LEDGERLINE_EVENTS", value_name = "N")]
     pub(crate) events: Option<NonZeroU64>,
+    /// What to do with an event that finds no room
+    #[arg(long, env = "LEDGERLINE_ON_FULL", value_name = "WHAT", default_value = "wait")]
+    pub(crate) on_full: OnFull,
     #[command(flatten)]
     pub(crate) recording: RecordingArgs,
     /// The engine's settings in TOML; flags count more
@@ -181,6 +184,16 @@ pub(crate) struct RecordingArgs {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+/// What becomes of an event that finds no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+pub(crate) enum OnFull {
+    #[value(help = "")]
+    Wait,
+    #[value(help = "")]
+    Skip,
 }
 
 /// What accepted events survive.

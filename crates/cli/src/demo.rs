@@ -43,6 +43,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
         events: Some(args.events.get()),
         duration: None,
         rate: None,
+        skips_refused: false,
         payloads,
         run: name.clone(),
     };

@@ -10,7 +10,7 @@ use ledgerline::Config;
 use serde_json::json;
 
 use crate::Exit;
-use crate::args::{Durability, LoadArgs};
+use crate::args::{Durability, LoadArgs, OnFull};
 use crate::calibration::Machine;
 use crate::drive::Run;
 use crate::events::Payloads;
@@ -43,6 +43,7 @@ pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
         events: args.events.map(u64::from),
         duration,
         rate: args.rate.map(u64::from),
+        skips_refused: args.on_full == OnFull::Skip,
         payloads,
         run: run_name(),
     };
@@ -69,6 +70,7 @@ fn settings(args: &LoadArgs, plan: &Plan, config: &Config) -> serde_json::Value 
         "rate": plan.rate,
         "duration_ms": plan.duration.map(millis),
         "events": plan.events,
+        "skips_refused": plan.skips_refused,
         "producers": plan.producers,
         "input": args.recording.input,
         "durability": "memory",

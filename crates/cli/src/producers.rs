@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) duration: Option<Duration>,
     /// Events per second, all together. None: as fast as can be.
     pub(crate) rate: Option<u64>,
+    /// An event that finds no room is left out, as a service would, instead of tried again.
+    pub(crate) skips_refused: bool,
     pub(crate) payloads: Payloads,
     /// Names the run in correlation ids.
     pub(crate) run: String,
@@ -40,6 +42,8 @@ pub(crate) struct Plan {
 pub(crate) struct Tally {
     /// Each call's time.
     pub(crate) record_ns: Histogram<u64>,
+    /// Of these, the calls that were refused.
+    pub(crate) refused_ns: Histogram<u64>,
     pub(crate) cpu: Duration,
     /// By the threads after their first calls.
     pub(crate) allocations: u64,
@@ -86,12 +90,14 @@ impl Plan {
 
 impl Tally {
     fn new() -> anyhow::Result<Self> {
-        let record_ns = Histogram::new_with_bounds(1, RECORD_NS_MAX, 3)?;
-        Ok(Self { record_ns, cpu: Duration::ZERO, allocations: 0, began_at: None })
+        let histogram = || Histogram::new_with_bounds(1, RECORD_NS_MAX, 3);
+        let (record_ns, refused_ns) = (histogram()?, histogram()?);
+        Ok(Self { record_ns, refused_ns, cpu: Duration::ZERO, allocations: 0, began_at: None })
     }
 
     fn add(&mut self, other: &Self) -> anyhow::Result<()> {
         self.record_ns.add(&other.record_ns)?;
+        self.refused_ns.add(&other.refused_ns)?;
         self.cpu += other.cpu;
         self.allocations += other.allocations;
         self.began_at = self.began_at.into_iter().chain(other.began_at).min();
@@ -103,6 +109,7 @@ impl Tally {
 struct Producer {
     stories: Stories,
     events: u64,
+    skips_refused: bool,
     end_at: Option<Instant>,
     pace: Option<Pace>,
     /// Reads the processor's counter, where that is steady: a third of the price of the system's
@@ -117,6 +124,7 @@ impl Producer {
         Self {
             stories: Stories::new(plan.payloads.clone(), &plan.run, index, producers),
             events: plan.events.map_or(u64::MAX, share),
+            skips_refused: plan.skips_refused,
             end_at: plan.duration.and_then(|duration| start_at.checked_add(duration)),
             pace: plan.rate.map(|rate| Pace { start_at, index, producers, rate }),
             clock: quanta::Clock::new(),
@@ -128,25 +136,26 @@ impl Producer {
         let cpu_before = thread_cpu();
         let mut allocations_before = None;
         let mut pause = PAUSE_MIN;
-        let mut accepted = 0;
+        let (mut accepted, mut number) = (0, 0);
         let end_at = self
             .end_at
             .map(|end_at| self.clock.now() + end_at.saturating_duration_since(Instant::now()));
         // Relaxed: the flag says nothing about other memory.
         while accepted < self.events && !stop.load(Ordering::Relaxed) {
             if let Some(pace) = &self.pace
-                && !pace.wait_for(accepted, self.end_at, stop)
+                && !pace.wait_for(number, self.end_at, stop)
             {
                 break;
             }
-            let event = self.stories.event(accepted);
+            let event = self.stories.event(number);
             if tally.began_at.is_none() {
                 tally.began_at = Some(Instant::now());
             }
             let began_at = self.clock.raw();
             let result = store.record(&event);
             let ended_at = self.clock.raw();
-            tally.record_ns.saturating_record(self.clock.delta_as_nanos(began_at, ended_at));
+            let nanos = self.clock.delta_as_nanos(began_at, ended_at);
+            tally.record_ns.saturating_record(nanos);
             if allocations_before.is_none() {
                 allocations_before = Some(allocations::of_this_thread());
             }
@@ -154,14 +163,23 @@ impl Producer {
             match result {
                 Ok(_) => {
                     accepted += 1;
+                    number += 1;
                     pause = PAUSE_MIN;
                     // A paced event that was due before the end is recorded, if late.
                     if is_over && self.pace.is_none() {
                         break;
                     }
                 }
+                Err(Refused::Full { .. }) if self.skips_refused => {
+                    tally.refused_ns.saturating_record(nanos);
+                    number += 1;
+                    if is_over && self.pace.is_none() {
+                        break;
+                    }
+                }
                 Err(_) if is_over => break,
                 Err(Refused::Full { .. }) => {
+                    tally.refused_ns.saturating_record(nanos);
                     thread::sleep(pause);
                     pause = (2 * pause).min(PAUSE_MAX);
                 }
@@ -240,6 +258,7 @@ mod tests {
             events: Some(11),
             duration: None,
             rate: Some(1_000),
+            skips_refused: false,
             payloads: Payloads::load(None).unwrap(),
             run: String::new(),
         };

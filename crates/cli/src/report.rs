@@ -3,6 +3,7 @@
 //! Invariant: the object's names and their meaning stay; it changes by additions only. Limit: the
 //! lines are for eyes and may change.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -25,9 +26,11 @@ pub(crate) struct Report {
     seconds: f64,
     events_per_second: f64,
     record_ns: PercentilesReport,
+    /// Of these calls, those that were refused.
+    refused_ns: PercentilesReport,
     delivery_ms: PercentilesReport,
     flush_lateness_ms: PercentilesReport,
-    blocked_ms: BlockedReport,
+    blocked_ms: BTreeMap<&'static str, u64>,
     batches: BatchesReport,
     cpu_us_per_event: f64,
     allocations_per_record: f64,
@@ -91,12 +94,6 @@ struct PercentilesReport {
 }
 
 #[derive(Debug, Serialize)]
-struct BlockedReport {
-    no_connection: u64,
-    server_slow: u64,
-}
-
-#[derive(Debug, Serialize)]
 struct BatchesReport {
     sent: u64,
     retried: u64,
@@ -111,6 +108,7 @@ impl Report {
         let accounts = &engine.accounts;
         let accepted = accounts.accepted.max(1) as f64;
         let cpu = run.tally.cpu + engine.engine_cpu;
+        let blocked = engine.blocked_ms.by_cause();
         let seconds = run.elapsed.as_secs_f64();
         Self {
             schema: "ledgerline.report/1",
@@ -119,12 +117,10 @@ impl Report {
             seconds: rounded(seconds),
             events_per_second: rounded(accounts.delivered as f64 / seconds.max(1e-9)),
             record_ns: (&run.tally.record_ns).into(),
+            refused_ns: (&run.tally.refused_ns).into(),
             delivery_ms: engine.delivery_ms.into(),
             flush_lateness_ms: engine.flush_lateness_ms.into(),
-            blocked_ms: BlockedReport {
-                no_connection: engine.blocked_ms.no_connection,
-                server_slow: engine.blocked_ms.server_slow,
-            },
+            blocked_ms: blocked.map(|(cause, ms)| (cause.name(), ms)).collect(),
             batches: BatchesReport {
                 sent: engine.batches.sent,
                 retried: engine.batches.retried,
@@ -173,7 +169,7 @@ impl fmt::Display for Report {
             grouped(accounts.pending)
         )?;
         let refused = grouped(accounts.refused.full);
-        writeln!(f, "refused    {refused} times for want of room, and tried again")?;
+        writeln!(f, "refused    {refused} times for want of room")?;
         if let Some(stored) = &self.stored {
             writeln!(
                 f,

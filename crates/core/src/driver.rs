@@ -129,6 +129,18 @@ impl Driver {
         !self.held.is_empty()
     }
 
+    /// The sealed blocks with such a record.
+    #[must_use]
+    pub fn blocks_with_hole(&self) -> &[u32] {
+        &self.held
+    }
+
+    /// Blocks that could be used again but for a record that isn't committed, or bytes on loan.
+    #[must_use]
+    pub fn blocks_pinned(&self) -> usize {
+        self.held.len() + self.lent_out.len()
+    }
+
     /// Asks to be woken: true if the driver may sleep until the bell rings. False: there is
     /// something to take.
     ///
@@ -194,6 +206,12 @@ impl Driver {
     /// Counts records whose resend may have stored them twice.
     pub fn count_possibly_duplicated(&mut self, records: u64) {
         self.totals.possibly_duplicated += records;
+        self.publish();
+    }
+
+    /// Counts records that were delivered after they had been dropped or dead-lettered.
+    pub fn count_redelivered(&mut self, records: u64) {
+        self.totals.redelivered += records;
         self.publish();
     }
 

@@ -59,6 +59,10 @@ pub struct Config {
     /// `gave_up`. None (default): never. A batch that is held, because the server's answers are
     /// those of another service or it refuses everything, has not failed.
     pub retries_max: Option<u32>,
+    /// How long after its acceptance an event is dropped, and counted as `expired`, if it has not
+    /// been delivered and isn't on its way; looked at once a second. 1 s to 366 days. None
+    /// (default): never.
+    pub give_up_after: Option<Duration>,
     /// Bounds of the pause before a retry: full jitter below a bound that doubles from the first to
     /// the second. Default 100 ms and 30 s.
     pub retry_delay_min: Duration,
@@ -71,6 +75,9 @@ pub struct Config {
     /// Requests on the way on one connection at most, 1 to 16. Default 2. Stays at 1 until the
     /// server has shown that it keeps our ids, so that a resend is harmless.
     pub pipeline_depth_max: usize,
+    /// Bytes of events on the way at most, on all connections together: at least
+    /// `batch_bytes_max`, at most 1 GiB. Default 32 MiB.
+    pub in_flight_bytes_max: u64,
     /// Time to resolve the host's name and to connect. Default 5 s.
     pub connect_timeout: Duration,
     /// Time between the first byte of a request and the last of its answer. Default 10 s.
@@ -176,7 +183,7 @@ pub struct Memory {
     pub connections_bytes: u64,
     /// Histograms.
     pub histograms_bytes: u64,
-    /// Copies of lost events.
+    /// Copies of lost events, and of those that are being sent once more.
     pub lost_bytes: u64,
 }
 
@@ -205,10 +212,12 @@ impl Config {
             batch_bytes_max: 4 * MIB,
             flush_interval: Duration::from_secs(1),
             retries_max: None,
+            give_up_after: None,
             retry_delay_min: Duration::from_millis(100),
             retry_delay_max: Duration::from_secs(30),
             connections_max: 16,
             pipeline_depth_max: 2,
+            in_flight_bytes_max: 32 * MIB,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
             ca_file: None,
@@ -253,8 +262,14 @@ impl Config {
         in_range("batch_bytes_max", self.batch_bytes_max, BATCH_BYTES_LEAST, 64 * MIB)?;
         in_range("connections_max", self.connections_max as u64, 1, 64)?;
         in_range("pipeline_depth_max", self.pipeline_depth_max as u64, 1, 16)?;
+        let in_flight_max = self.in_flight_bytes_max;
+        in_range("in_flight_bytes_max", in_flight_max, self.batch_bytes_max, 1 << 30)?;
         let (tick, hour) = (Duration::from_millis(1), Duration::from_secs(3_600));
         lasts("flush_interval", self.flush_interval, tick, Duration::from_secs(600))?;
+        if let Some(give_up_after) = self.give_up_after {
+            let (second, year) = (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
+            lasts("give_up_after", give_up_after, second, year)?;
+        }
         lasts("retry_delay_min", self.retry_delay_min, tick, hour)?;
         lasts("retry_delay_max", self.retry_delay_max, self.retry_delay_min, hour)?;
         lasts("connect_timeout", self.connect_timeout, tick, hour)?;
@@ -273,9 +288,9 @@ impl Config {
             block_count,
             blocks_bytes: block_count * size_of::<Block>() as u64,
             gather_bytes: records_max * size_of::<ledgerline_core::Record>() as u64,
-            connections_bytes: self.connections_max as u64 * CONNECTION_BYTES,
+            connections_bytes: (self.connections_max as u64 + SIDE_CONNECTIONS) * CONNECTION_BYTES,
             histograms_bytes: HISTOGRAMS_BYTES,
-            lost_bytes: self.lost_bytes_max,
+            lost_bytes: 2 * self.lost_bytes_max,
         })
     }
 
@@ -318,10 +333,12 @@ impl Config {
             batch_bytes_max: self.batch_bytes_max,
             flush_interval_ms: self.flush_interval.as_millis() as u64,
             retries_max: self.retries_max,
+            give_up_after_ms: self.give_up_after.map(|time| time.as_millis() as u64),
             retry_delay_min_ms: self.retry_delay_min.as_millis() as u64,
             retry_delay_max_ms: self.retry_delay_max.as_millis() as u64,
             connections_max: self.connections_max,
             pipeline_depth_max: self.pipeline_depth_max,
+            in_flight_bytes_max: self.in_flight_bytes_max,
         }
     }
 }
@@ -356,6 +373,8 @@ const BATCH_BYTES_LEAST: u64 = 400_000;
 const _: () = assert!(RECORD_BYTES_MAX < BATCH_BYTES_LEAST as usize);
 /// An event's required fields, defaults and ids alone are longer than this.
 const RECORD_BYTES_LEAST: u64 = 256;
+/// One for readiness, one for lost events.
+const SIDE_CONNECTIONS: u64 = 2;
 /// A read buffer of 64 KiB, and an answer of up to 1 MiB being put together.
 const CONNECTION_BYTES: u64 = (64 << 10) + MIB;
 /// Three histograms of 64-bit counts up to an hour in milliseconds with two digits.
@@ -371,7 +390,7 @@ mod tests {
         assert_eq!(config.validate(), Ok(()));
         let memory = config.memory().unwrap();
         assert_eq!(memory.block_count, 128);
-        assert!(memory.blocks_bytes > 64 * MIB && memory.total_bytes() < 96 * MIB, "{memory:?}");
+        assert!(memory.blocks_bytes > 64 * MIB && memory.total_bytes() < 100 * MIB, "{memory:?}");
     }
 
     #[test]
@@ -387,7 +406,7 @@ mod tests {
 
     #[test]
     fn an_invalid_field_is_named_with_its_limits() {
-        let cases: [(Breakage, &str); 9] = [
+        let cases: [(Breakage, &str); 11] = [
             (|config| config.url = "ftp://x".into(), "url \"ftp://x\""),
             (|config| config.url = "http://me:secret@x".into(), "url \"(not shown)\""),
             (|config| config.buffer_events = 0, "buffer_events is 0"),
@@ -395,6 +414,8 @@ mod tests {
             (|config| config.batch_events_max = 0, "batch_events_max is 0"),
             (|config| config.flush_interval = Duration::ZERO, "flush_interval is 0ns"),
             (|config| config.retry_delay_max = Duration::from_millis(1), "retry_delay_max is 1ms"),
+            (|config| config.in_flight_bytes_max = 1, "in_flight_bytes_max is 1"),
+            (|config| config.give_up_after = Some(Duration::ZERO), "give_up_after is 0ns"),
             (|config| config.lanes = 65, "lanes is 65, but must be at least 1 and at most 64"),
             (|config| config.producer = Some("a\nb".into()), "producer \"a\\nb\""),
         ];

@@ -5,17 +5,21 @@
 //! again. No sockets, no clock, no bytes: a batch is a list of spans of blocks.
 //!
 //! Its law: hold and retry is the rule. Nothing leaves the machine but by an answer of the server,
-//! or because `retries_max` said so. A batch waits for its retry on its own timer and holds no slot
-//! meanwhile, so it delays nobody.
+//! or because `retries_max` or `give_up_after` said so. A batch waits for its retry on its own
+//! timer and holds no slot meanwhile, so it delays nobody.
 
 mod answer;
 mod batch;
 mod breaker;
+mod counts;
 mod evict;
+mod expire;
 mod fuse;
 mod gather;
 mod isolate;
 mod lateness;
+mod limits;
+mod retry;
 #[cfg(test)]
 mod schedules;
 #[cfg(test)]
@@ -30,47 +34,19 @@ use std::collections::{HashMap, VecDeque};
 use ledgerline_core::{Outcome, Record, Wheel};
 use ledgerline_transport::{self as transport, Answer, Certainty, Failure};
 
+pub use self::counts::FailedTries;
 pub use self::lateness::{BlockedMs, Cause};
 pub(crate) use self::{
-    answer::keeps_our_ids,
+    answer::{Verdict, judge, keeps_our_ids},
     batch::{Batch, Span},
-    lateness::Lateness,
+    counts::{Counts, Whereabouts},
+    gather::Reason,
+    lateness::{Blocked, Lateness},
+    limits::Limits,
 };
 use self::{
-    answer::{Verdict, judge},
-    breaker::Breaker,
-    fuse::Fuse,
-    gather::Gather,
-    isolate::Isolation,
-    lateness::Blocked,
-    slots::Slots,
-    window::Window,
+    breaker::Breaker, fuse::Fuse, gather::Gather, isolate::Isolation, slots::Slots, window::Window,
 };
-
-/// Bounds of the machine, from `Config`.
-#[derive(Debug, Clone)]
-pub(crate) struct Limits {
-    pub(crate) batch_events_max: usize,
-    pub(crate) batch_bytes_max: u64,
-    pub(crate) flush_interval_ms: u64,
-    /// Failed tries after which a batch is dropped. None: never.
-    pub(crate) retries_max: Option<u32>,
-    pub(crate) retry_delay_min_ms: u64,
-    pub(crate) retry_delay_max_ms: u64,
-    pub(crate) connections_max: usize,
-    /// Requests on the way on one connection, once the server has shown that it keeps our ids.
-    pub(crate) pipeline_depth_max: usize,
-}
-
-impl Limits {
-    /// Full jitter: evenly from nothing to the exponential bound. Brooker, "Exponential backoff
-    /// and jitter", AWS Architecture Blog, 2015.
-    fn jitter_ms(&self, tries: u32, random: &mut fastrand::Rng) -> u64 {
-        let doublings = tries.saturating_sub(1).min(20);
-        let bound_ms = (self.retry_delay_min_ms << doublings).min(self.retry_delay_max_ms);
-        random.u64(1..=bound_ms.max(1))
-    }
-}
 
 /// Names a batch for as long as the engine lives.
 pub(crate) type BatchId = u64;
@@ -91,26 +67,6 @@ pub(crate) struct Settlement {
     pub(crate) is_ambiguous: bool,
 }
 
-/// How many records are where, of those that the machine holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Whereabouts {
-    pub(crate) in_flight: u64,
-    pub(crate) retrying: u64,
-    pub(crate) unsent: u64,
-}
-
-/// Counts of the machine's work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Counts {
-    pub(crate) batches_sent: u64,
-    pub(crate) batches_retried: u64,
-    pub(crate) batches_split: u64,
-    /// Divided in search of an event that the server refuses.
-    pub(crate) batches_isolated: u64,
-    pub(crate) events_sent: u64,
-    pub(crate) possibly_duplicated: u64,
-}
-
 #[derive(Debug)]
 pub(crate) struct Delivery {
     limits: Limits,
@@ -121,6 +77,8 @@ pub(crate) struct Delivery {
     ready: VecDeque<BatchId>,
     retries: Wheel<BatchId>,
     slots: Slots,
+    /// Bytes of the events on the way.
+    in_flight_bytes: u64,
     /// What the server has been seen to take; at most `batch_events_max`.
     events_max_now: usize,
     /// When to try `batch_events_max` again.
@@ -151,6 +109,7 @@ impl Delivery {
             ready: VecDeque::new(),
             retries: Wheel::new(now_ms),
             slots: Slots::new(limits.connections_max),
+            in_flight_bytes: 0,
             events_max_now: limits.batch_events_max.min(EVENTS_MAX_UNPROVEN),
             raise_events_max_ms: now_ms + RAISE_EVENTS_MAX_MS,
             events_stored_max: 0,
@@ -176,7 +135,7 @@ impl Delivery {
 
     /// Sends all that is gathered without waiting for it to fall due. Bypasses no backoff.
     pub(crate) fn flush(&mut self) {
-        self.gather.force();
+        self.gather.force(Reason::Request);
     }
 
     /// Lets the time pass: retries come up, gathered records fall due.
@@ -189,7 +148,7 @@ impl Delivery {
             }
         });
         if self.gather.due_ms(self.limits.flush_interval_ms).is_some_and(|due| due <= now_ms) {
-            self.gather.force();
+            self.gather.force(Reason::Timer);
         }
         if now_ms >= self.raise_events_max_ms {
             self.events_max_now = self.limits.batch_events_max;
@@ -240,11 +199,13 @@ impl Delivery {
             found.sent_ms = now_ms;
             found.blocked_since_ms = found.blocked_since_ms.or(blocked_since_ms);
         }
+        self.counts.batches_retried += u64::from(found.attempts > 0);
         found.attempts += 1;
         found.is_begun = false;
         found.connection = Some(connection);
         found.begun_ms = now_ms;
         let origin = found.origin;
+        self.in_flight_bytes += found.bytes;
         self.counts.batches_sent += 1;
         self.counts.events_sent += u64::from(found.events);
         self.count_isolating(origin);
@@ -264,12 +225,21 @@ impl Delivery {
         }
     }
 
-    /// Whether the window is open. Requests that have waited for so long that others would have had
-    /// their answers must not keep it shut: one more a while finds out whether it is the server, or
-    /// only their connections.
+    /// Whether the window is open, and there is room on the way. Requests that have waited for so
+    /// long that others would have had their answers must not keep it shut: one more a while finds
+    /// out whether it is the server, or only their connections.
     fn may_send(&self, now_ms: u64) -> bool {
-        self.slots.in_flight() < self.window.limit()
-            || self.stalls_ms().is_some_and(|at_ms| at_ms <= now_ms)
+        let is_open = self.slots.in_flight() < self.window.limit()
+            || self.stalls_ms().is_some_and(|at_ms| at_ms <= now_ms);
+        is_open && self.has_room_on_the_way()
+    }
+
+    /// Whether the next batch, whichever it is, fits beside those that are on the way.
+    fn has_room_on_the_way(&self) -> bool {
+        let tried = self.ready.front().map_or(0, |batch| self.batches[batch].bytes);
+        let next_bytes = tried.max(self.gather.next_bytes(self.limits.batch_bytes_max));
+        let has_room = self.in_flight_bytes + next_bytes <= self.limits.in_flight_bytes_max;
+        has_room || self.slots.in_flight() == 0
     }
 
     /// When the requests on the way have waited for too long: twice as long for each that was sent
@@ -325,10 +295,11 @@ impl Delivery {
                 let found = self.batches.get_mut(&batch).expect("released above");
                 found.is_ambiguous |= is_ambiguous;
                 self.window.failed();
-                self.overloaded(batch, now_ms);
+                self.overloaded(batch, is_ambiguous, now_ms);
             }
             Verdict::Later { after_ms } => {
                 self.window.failed();
+                self.counts.failed.not_processed += 1;
                 self.retry(batch, after_ms, now_ms);
                 self.open_breaker(Cause::Overloaded, after_ms, now_ms);
             }
@@ -336,6 +307,7 @@ impl Delivery {
                 if !self.batches[&batch].was_unauthorized && self.unavailable().is_none() =>
             {
                 self.batches.get_mut(&batch).expect("released above").was_unauthorized = true;
+                self.counts.failed.unauthorized += 1;
                 self.retry(batch, 0, now_ms);
             }
             Verdict::Unauthorized | Verdict::Hold => self.misrouted(batch, now_ms),
@@ -354,8 +326,8 @@ impl Delivery {
         let is_follower = failure.cause == transport::Cause::EndedEarlier;
         self.slots.failed(connection, is_follower);
         let found = self.batches.get_mut(&batch).expect("released above");
-        found.is_ambiguous |= failure.certainty == Certainty::Ambiguous;
         let is_unprocessed = failure.certainty == Certainty::NotProcessed;
+        found.is_ambiguous |= !is_unprocessed;
         if is_unprocessed && is_follower {
             // The server never looked at it: no try, and no reason to pause.
             found.attempts -= 1;
@@ -364,59 +336,8 @@ impl Delivery {
             self.unreachable(batch, now_ms);
         } else {
             self.window.failed();
-            self.overloaded(batch, now_ms);
+            self.overloaded(batch, !is_unprocessed, now_ms);
         }
-    }
-
-    /// No connection could be made.
-    fn unreachable(&mut self, batch: BatchId, now_ms: u64) {
-        if self.is_given_up(batch) {
-            return self.settle(batch, Outcome::GaveUp, now_ms);
-        }
-        self.counts.batches_retried += 1;
-        self.ready.push_front(batch);
-        self.window.restart();
-        self.breaker.fail();
-        self.open_breaker(Cause::NoConnection, 0, now_ms);
-    }
-
-    /// The server failed. One batch waits by itself; after several failures in a row all do.
-    fn overloaded(&mut self, batch: BatchId, now_ms: u64) {
-        self.retry(batch, 0, now_ms);
-        if self.breaker.fail() {
-            self.open_breaker(Cause::Overloaded, 0, now_ms);
-        }
-    }
-
-    /// The answer of something that isn't our DataStorage.
-    fn misrouted(&mut self, batch: BatchId, now_ms: u64) {
-        self.hold(batch, now_ms);
-        if self.breaker.fail() {
-            self.open_breaker(Cause::Misrouted, HOLD_DELAY_MIN_MS, now_ms);
-        }
-    }
-
-    /// The server refuses too many events alone: everything is kept. The batch waits on its own, so
-    /// that the next to find out is another one.
-    fn reject(&mut self, batch: BatchId, now_ms: u64) {
-        self.hold(batch, now_ms);
-        self.breaker.fail();
-        self.open_breaker(Cause::Rejecting, HOLD_DELAY_MIN_MS, now_ms);
-    }
-
-    /// Keeps a batch, and tries it again slowly, however often: what is wrong is not with it.
-    fn hold(&mut self, batch: BatchId, now_ms: u64) {
-        let found = self.batches.get_mut(&batch).expect("what is held exists");
-        found.holds += 1;
-        let delay_ms = HOLD_DELAY_MIN_MS << (found.holds - 1).min(6);
-        let jitter_ms = self.random.u64(0..HOLD_DELAY_MIN_MS);
-        self.counts.batches_retried += 1;
-        self.retries.set(now_ms + delay_ms.min(HOLD_DELAY_MAX_MS) + jitter_ms, batch);
-    }
-
-    fn open_breaker(&mut self, cause: Cause, pause_min_ms: u64, now_ms: u64) {
-        let Self { breaker, random, limits, .. } = self;
-        breaker.open(now_ms, cause, pause_min_ms, |tries| limits.jitter_ms(tries, random));
     }
 
     /// Whether the next answer on this connection should be checked for our ids: the first, and
@@ -475,6 +396,7 @@ impl Delivery {
         self.ready.clear();
         self.retries = Wheel::new(now_ms);
         self.slots = Slots::new(self.limits.connections_max);
+        self.in_flight_bytes = 0;
         self.settlements.clear();
         self.blocked.end(now_ms);
         self.isolations.clear();
@@ -490,6 +412,15 @@ impl Delivery {
     /// Requests on the way, and how many may be.
     pub(crate) fn concurrency(&self) -> (usize, usize) {
         (self.slots.in_flight(), self.window.limit())
+    }
+
+    pub(crate) fn in_flight_bytes(&self) -> u64 {
+        self.in_flight_bytes
+    }
+
+    /// Events that were refused alone, of the last 1,000.
+    pub(crate) fn refused_lately(&self) -> u32 {
+        self.fuse.refused()
     }
 
     /// Whether the server has shown that it keeps our ids, so that a resend is harmless.
@@ -516,7 +447,10 @@ impl Delivery {
 
     /// Frees the slot of a batch that was on the way.
     fn release(&mut self, batch: BatchId) -> Option<usize> {
-        self.batches.get_mut(&batch)?.connection.take()
+        let found = self.batches.get_mut(&batch)?;
+        let connection = found.connection.take()?;
+        self.in_flight_bytes -= found.bytes;
+        Some(connection)
     }
 
     fn settle(&mut self, batch: BatchId, outcome: Outcome, now_ms: u64) {
@@ -539,29 +473,9 @@ impl Delivery {
         let settled = spans.iter().map(|&span| Settlement { span, outcome, is_ambiguous });
         self.settlements.extend(settled);
     }
-
-    fn retry(&mut self, batch: BatchId, delay_min_ms: u64, now_ms: u64) {
-        if self.is_given_up(batch) {
-            return self.settle(batch, Outcome::GaveUp, now_ms);
-        }
-        self.counts.batches_retried += 1;
-        let failures = self.batches[&batch].failures;
-        let delay_ms = delay_min_ms + self.limits.jitter_ms(failures, &mut self.random);
-        self.retries.set(now_ms + delay_ms, batch);
-    }
-
-    /// The batch's try has failed: whether that was the last that it was given.
-    fn is_given_up(&mut self, batch: BatchId) -> bool {
-        let found = self.batches.get_mut(&batch).expect("what has failed exists");
-        found.failures += 1;
-        self.limits.retries_max.is_some_and(|max| found.failures > max)
-    }
 }
 
 /// What every DataStorage is known to take at once. The first larger batch is a try.
 const EVENTS_MAX_UNPROVEN: usize = 500;
 /// How long after the start, and after the server found a batch too big, the next try is.
 const RAISE_EVENTS_MAX_MS: u64 = 60_000;
-/// How a batch is held while the server's answers say that we talk to the wrong one.
-const HOLD_DELAY_MIN_MS: u64 = 1_000;
-const HOLD_DELAY_MAX_MS: u64 = 60_000;

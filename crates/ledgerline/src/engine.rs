@@ -4,41 +4,44 @@
 //! batches on connections, give every settled record its outcome, answer those who wait. Then
 //! sleep until something happens: a bell, an answer, a call, or the next deadline.
 
+mod answers;
 mod calls;
 mod complaints;
 mod credentials;
 mod failsafe;
 mod life;
+mod lines;
 mod link;
+mod lost_ring;
+mod present;
+mod pulse;
 mod ready;
+mod redelivery;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ledgerline_codec::event_id_text;
 use ledgerline_core::{Bell, Driver, Loan, Outcome};
-use ledgerline_transport::{
-    Answer, Cause, Certainty, ConnectionConfig, ConnectionEvent, Endpoint, Failure, Target, Tls,
-    What,
-};
-use rustix::time::{ClockId, clock_gettime};
+use ledgerline_transport::{ConnectionConfig, ConnectionEvent, Endpoint, Target, Tls};
 use tokio::sync::{Notify, mpsc};
 
 use crate::clock::{Clock, wall_clock};
 use crate::config::Config;
-use crate::delivery::{self, BatchId, Counts, Delivery, Send, keeps_our_ids};
+use crate::delivery::{Counts, Delivery, Send};
 use crate::error::{CloseError, StartError};
-use crate::report::{Closed, Present, Report};
+use crate::report::{Closed, Report};
 use crate::signal::Signal;
 
 pub(crate) use self::calls::Command;
-pub(crate) use self::failsafe::LostRing;
 pub(crate) use self::link::Link;
+pub(crate) use self::lost_ring::LostRing;
+pub(crate) use self::pulse::Pulse;
 use self::{
-    calls::Calls, complaints::Complaints, credentials::Credentials, failsafe::Failsafe, link::Wire,
-    ready::Readiness,
+    calls::Calls, complaints::Complaints, credentials::Credentials, failsafe::Failsafe,
+    lines::Lines, link::Wire, present::Lasting, pulse::Heart, pulse::Watchdog, ready::Readiness,
+    redelivery::Redelivery,
 };
 
 /// What the engine leaves when its thread ends.
@@ -82,6 +85,7 @@ pub(crate) struct Engine {
     target: Target,
     ready_target: Target,
     readiness: Readiness,
+    redelivery: Redelivery,
     endpoint: Arc<Endpoint>,
     connection_config: ConnectionConfig,
     credentials: Credentials,
@@ -89,11 +93,15 @@ pub(crate) struct Engine {
     wires: Vec<Wire>,
     calls: Calls,
     failures: Complaints,
+    lines: Lines,
     failsafe: Failsafe,
+    heart: Heart,
+    lasting: Lasting,
     lanes: LaneWatch,
     /// The machine's counts as the accounts have them.
     counted: Counts,
     flush_interval_ms: u64,
+    batch_bytes_max: usize,
     next_verify_ms: u64,
     /// Blocks that eviction keeps free.
     reserve_blocks: usize,
@@ -102,8 +110,6 @@ pub(crate) struct Engine {
     /// A record was sent or settled in this turn.
     has_news: bool,
     latest: Arc<Mutex<Option<Report>>>,
-    /// Why DataStorage takes nothing, and since when.
-    unavailable: Option<(delivery::Cause, u64)>,
     /// Answers in a row with ids of other batches.
     strange_answers: u32,
     /// Times that the engine began anew after a panic.
@@ -119,13 +125,23 @@ enum LaneWatch {
     Bell,
 }
 
+/// What ended the driver's sleep.
+enum Woken {
+    Event(Option<ConnectionEvent>),
+    Command(Option<Command>),
+    Bell,
+    Timer,
+}
+
 impl Engine {
-    /// Starts the engine's thread.
+    /// Starts the engine's thread, and the one that watches it.
+    #[expect(clippy::too_many_arguments, reason = "each is another end that the store holds")]
     pub(crate) fn spawn(
         config: &Config,
         link: Link,
         driver: Driver,
         clock: Clock,
+        pulse: Arc<Pulse>,
         bell: NotifyBell,
         commands: mpsc::Receiver<Command>,
         Shared { ended, room, settled, latest, lost }: Shared,
@@ -143,6 +159,7 @@ impl Engine {
             connection_config.tls = Some(Arc::new(tls));
         }
         let credentials = Credentials::new(config.token_file.as_ref(), &config.headers)?;
+        let watchdog = Watchdog::spawn(Arc::clone(&pulse)).map_err(StartError::Thread)?;
         let engine = Self {
             clock,
             driver,
@@ -151,6 +168,7 @@ impl Engine {
             target,
             ready_target,
             readiness: Readiness::default(),
+            redelivery: Redelivery::new(Arc::clone(&lost)),
             endpoint: Arc::new(endpoint),
             connection_config,
             credentials,
@@ -158,6 +176,9 @@ impl Engine {
             wires: Vec::new(),
             calls: Calls::default(),
             failures: Complaints::new("audit requests failed"),
+            lines: Lines::new(),
+            heart: Heart::new(pulse),
+            lasting: Lasting::default(),
             failsafe: Failsafe::new(
                 lost,
                 config.lost_events_max,
@@ -167,17 +188,20 @@ impl Engine {
             lanes: LaneWatch::Until(0),
             counted: Counts::default(),
             flush_interval_ms: config.limits().flush_interval_ms,
+            batch_bytes_max: config.batch_bytes_max as usize,
             next_verify_ms: VERIFY_INTERVAL_MS,
             reserve_blocks: config.reserve_blocks(),
             room,
             settled,
             has_news: false,
             latest,
-            unavailable: None,
             strange_answers: 0,
             restarts: 0,
         };
-        let run = move || engine.live(runtime, &bell, commands, &ended);
+        let run = move || {
+            let _watched = watchdog;
+            engine.live(runtime, &bell, commands, &ended);
+        };
         std::thread::Builder::new().name("ledgerline".into()).spawn(run).map_err(StartError::Thread)
     }
 
@@ -185,32 +209,37 @@ impl Engine {
     async fn run(&mut self, bell: &NotifyBell, commands: &mut mpsc::Receiver<Command>) {
         let (sender, mut events) = mpsc::unbounded_channel();
         self.wires = (0..self.connections_max).map(|slot| self.wire(slot, &sender)).collect();
+        self.redelivery.wire = Some(self.wire(redelivery::REDELIVERY_SLOT, &sender));
         self.connect_probe(&sender);
+        self.heart.begins(self.clock.now_ms());
         loop {
             let now_ms = self.clock.now_ms();
             self.turn(now_ms);
             if self.is_finished(now_ms) {
                 return;
             }
-            let wake_at = tokio::time::Instant::from_std(self.clock.instant_at(self.wake_ms()));
-            tokio::select! {
+            let wake_ms = self.wake_ms();
+            self.heart.sleeps(self.clock.now_ms(), wake_ms);
+            let wake_at = tokio::time::Instant::from_std(self.clock.instant_at(wake_ms));
+            let woken = tokio::select! {
                 biased;
-                event = events.recv() => {
+                event = events.recv() => Woken::Event(event),
+                command = commands.recv(), if !self.calls.is_abandoned() => Woken::Command(command),
+                () = bell.0.notified() => Woken::Bell,
+                () = tokio::time::sleep_until(wake_at) => Woken::Timer,
+            };
+            self.heart.wakes(self.clock.now_ms());
+            match woken {
+                Woken::Event(event) => {
                     let mut next = event;
                     while let Some(event) = next {
                         self.on_connection(event);
                         next = events.try_recv().ok();
                     }
                 }
-                command = commands.recv(), if !self.calls.is_abandoned() => {
-                    self.on_command(command);
-                }
-                () = bell.0.notified() => {
-                    if self.lanes == LaneWatch::Bell {
-                        self.lanes = LaneWatch::Until(0);
-                    }
-                }
-                () = tokio::time::sleep_until(wake_at) => {}
+                Woken::Command(command) => self.on_command(command),
+                Woken::Bell if self.lanes == LaneWatch::Bell => self.lanes = LaneWatch::Until(0),
+                Woken::Bell | Woken::Timer => {}
             }
         }
     }
@@ -231,50 +260,20 @@ impl Engine {
         if std::mem::take(&mut self.has_news) {
             self.settled.give();
         }
+        self.note_present(now_ms);
         if now_ms >= self.next_verify_ms {
+            self.delivery.expire(now_ms);
+            self.settle();
             self.next_verify_ms = now_ms + VERIFY_INTERVAL_MS;
             if let Err(imbalance) = self.driver.verify() {
                 tracing::error!(%imbalance, "the audit accounts do not balance");
             }
             self.publish();
         }
-        self.watch_storage(now_ms);
         self.failsafe.tick(now_ms);
+        self.redeliver(now_ms);
         self.probe(now_ms);
         self.answer_flushes(now_ms);
-    }
-
-    /// Says when DataStorage becomes unavailable, and when it is back.
-    fn watch_storage(&mut self, now_ms: u64) {
-        let unavailable = self.delivery.unavailable();
-        if unavailable == self.unavailable.map(|(cause, _)| cause) {
-            return;
-        }
-        let since_ms = self.unavailable.map_or(now_ms, |(_, since_ms)| since_ms);
-        let pending = self.driver.accounts().pending;
-        match unavailable {
-            Some(cause) => {
-                let datastorage_available = false;
-                tracing::warn!(%cause, pending, datastorage_available, "audit storage unavailable");
-            }
-            None => {
-                let after_ms = now_ms - since_ms;
-                tracing::info!(
-                    after_ms,
-                    pending,
-                    datastorage_available = true,
-                    "audit storage available again"
-                );
-            }
-        }
-        self.unavailable = unavailable.map(|cause| (cause, since_ms));
-        self.publish();
-    }
-
-    /// Leaves a report where other threads find it without asking.
-    fn publish(&self) {
-        let report = self.report();
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 
     /// Takes what is due from the lanes, or all of it, for those who can't wait.
@@ -325,70 +324,13 @@ impl Engine {
             body.push(if place == 0 { bytes.slice(1..) } else { bytes });
         }
         body.push(Bytes::from_static(b"]"));
-        let lines = self.credentials.lines(self.clock.now_ms());
+        let now_ms = self.clock.now_ms();
+        let Self { driver, lines, .. } = self;
+        let utilization = || 100 - 100 * driver.blocks_free() as u64 / driver.blocks() as u64;
+        lines.flushed(found, self.flush_interval_ms, utilization, now_ms);
+        let lines = self.credentials.lines(now_ms);
         self.wires[connection].send(batch, &self.target, lines, body);
         self.has_news = true;
-    }
-
-    fn on_connection(&mut self, event: ConnectionEvent) {
-        let now_ms = self.clock.now_ms();
-        if event.slot == ready::PROBE_SLOT {
-            return self.on_probe(&event.what, now_ms);
-        }
-        let batch = event.request_id;
-        match event.what {
-            What::FirstByte(at) => self.delivery.first_byte(batch, self.clock.ms_at(at)),
-            What::Answered(answer) if self.is_anothers(batch, &answer) => {
-                // A server that answers once too often moves every later answer of the connection.
-                let (certainty, cause) = (Certainty::Ambiguous, Cause::Unsolicited);
-                let failure = Failure { certainty, cause };
-                self.failures.say(now_ms, &failure);
-                self.delivery.failed(batch, &failure, now_ms);
-            }
-            What::Answered(answer) => {
-                let keeps_ids = (answer.status == 201 && self.delivery.wants_proof(batch))
-                    .then(|| self.proves_idempotence(batch, &answer));
-                if answer.status != 201 && answer.status != 202 {
-                    self.failures.say(now_ms, &format_args!("status {}", answer.status));
-                }
-                if answer.status == 401 {
-                    self.credentials.refused(now_ms);
-                }
-                self.delivery.answered(batch, &answer, keeps_ids, now_ms);
-            }
-            What::Failed(failure) => {
-                self.failures.say(now_ms, &failure);
-                self.delivery.failed(batch, &failure, now_ms);
-            }
-        }
-    }
-
-    /// Whether a server that keeps our ids has answered with those of another batch. One that has
-    /// stopped to keep them is believed after some answers in a row: the breaker stops the load
-    /// before, and then an answer too many comes to no request, and ends its connection.
-    fn is_anothers(&mut self, batch: BatchId, answer: &Answer) -> bool {
-        if answer.status != 201 || !self.delivery.is_idempotent() {
-            return false;
-        }
-        let Some(found) = self.delivery.batch(batch) else { return false };
-        let Some(span) = found.spans.first() else { return false };
-        let loan = self.driver.lend(span.block, span.first, 1);
-        let id = event_id_text(loan.as_ref()).unwrap_or_default();
-        let is_ours = memchr::memmem::find(&answer.body, id).is_some();
-        self.strange_answers = if is_ours { 0 } else { self.strange_answers + 1 };
-        !is_ours && self.strange_answers <= STRANGE_ANSWERS_MAX
-    }
-
-    /// Whether the answer lists the batch's ids, in their order.
-    fn proves_idempotence(&self, batch: BatchId, answer: &Answer) -> bool {
-        let Some(found) = self.delivery.batch(batch) else { return false };
-        let records = found.spans.iter().flat_map(|span| {
-            (span.first..span.first + span.count)
-                .map(|index| self.driver.lend(span.block, index, 1))
-        });
-        let loans: Vec<_> = records.collect();
-        let ids = loans.iter().map(|loan| event_id_text(loan.as_ref()).unwrap_or_default());
-        keeps_our_ids(&answer.body, ids)
     }
 
     /// Gives the records of settled batches their outcome.
@@ -396,11 +338,13 @@ impl Engine {
         for settlement in self.delivery.take_settlements() {
             let span = settlement.span;
             if !settlement.outcome.is_delivered() {
-                let (now, now_ms) = (wall_clock(), self.clock.now_ms());
+                let (outcome, is_ambiguous) = (settlement.outcome, settlement.is_ambiguous);
+                let now = (wall_clock(), self.clock.now_ms());
                 for index in span.first..span.first + span.count {
                     let loan = self.driver.lend(span.block, index, 1);
-                    self.failsafe.lost(loan.as_ref(), settlement.outcome, now, now_ms);
+                    self.failsafe.lost(loan.as_ref(), outcome, is_ambiguous, now);
                 }
+                self.expect_redelivery(now.1);
             }
             if settlement.is_ambiguous {
                 self.driver.mark_possibly_stored(span.block, span.first, span.count);
@@ -429,8 +373,8 @@ impl Engine {
     /// Gives up whatever is left.
     fn abandon(&mut self, outcome: Outcome) -> u64 {
         let Self { driver, failsafe, clock, .. } = self;
-        let (now, now_ms) = (wall_clock(), clock.now_ms());
-        let mut lost = |loan: Loan| failsafe.lost(loan.as_ref(), outcome, now, now_ms);
+        let now = (wall_clock(), clock.now_ms());
+        let mut lost = |loan: Loan| failsafe.lost(loan.as_ref(), outcome, false, now);
         let abandoned = driver.abandon(outcome, &mut lost);
         failsafe.tick(u64::MAX);
         abandoned
@@ -441,40 +385,23 @@ impl Engine {
             LaneWatch::Until(at_ms) => Some(at_ms),
             LaneWatch::Bell => None,
         };
+        let is_available = self.delivery.unavailable().is_none() && !self.calls.is_closing();
+        let redelivery_ms = self.redelivery.next_ms().filter(|_| is_available);
         let hole_ms = self.driver.has_hole().then(|| self.clock.now_ms() + TICK_MS);
         let deadlines = [
             self.delivery.next_ms(),
             self.calls.next_ms(),
             self.failsafe.next_ms(),
             self.readiness.next_ms(),
+            redelivery_ms,
             lanes_ms,
             hole_ms,
         ];
         deadlines.into_iter().flatten().min().unwrap_or(u64::MAX).min(self.next_verify_ms)
     }
-
-    fn report(&self) -> Report {
-        let cpu = clock_gettime(ClockId::ThreadCPUTime);
-        let cpu = Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32);
-        let accounts = self.driver.accounts();
-        let now_ms = self.clock.now_ms();
-        let (requests_in_flight, requests_max) = self.delivery.concurrency();
-        let oldest_ms = self.driver.oldest_pending_ms();
-        let present = Present {
-            unavailable: self.delivery.unavailable(),
-            requests_in_flight,
-            requests_max,
-            oldest_pending_ms: oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms)),
-            blocks: self.driver.blocks(),
-            blocks_free: self.driver.blocks_free(),
-        };
-        Report::new(accounts, &self.delivery, present, now_ms, cpu, self.restarts)
-    }
 }
 
 const BATCH_PATH: &str = "/api/v1/audit/events/batch";
-/// More than the failures in a row that open the breaker.
-const STRANGE_ANSWERS_MAX: u32 = 16;
 const READY_PATH: &str = "/readyz";
 /// How soon to look again at a record that is reserved but not committed.
 const TICK_MS: u64 = 1;

@@ -57,7 +57,7 @@ mod thread;
 mod waiting;
 
 pub use config::{Config, ConfigError, Header, Memory, Overflow, SettingError};
-pub use delivery::{BlockedMs, Cause};
+pub use delivery::{BlockedMs, Cause, FailedTries};
 pub use error::{
     CloseError, FlushError, Lost, ReadyError, Refused, StartError, Unsettled, WaitError,
 };

@@ -15,6 +15,8 @@ pub struct LostEvent {
     pub outcome: Outcome,
     /// When it was given up.
     pub lost_at: Timestamp,
+    /// Its id, as it was, or would have been, sent.
+    pub event_id: String,
     /// The event as it was, or would have been, sent: one JSON object.
     pub json: String,
 }

@@ -24,11 +24,16 @@
 //! | `ledgerline_blocked_seconds_total{cause}` | while something due could not be sent |
 //! | `ledgerline_storage_available` | 1, or 0 while DataStorage takes nothing |
 //! | `ledgerline_storage_unavailable{cause}` | 1 for the present cause |
-//! | `ledgerline_requests_in_flight` | on the way |
+//! | `ledgerline_requests_in_flight`, `ledgerline_in_flight_bytes` | on the way |
+//! | `ledgerline_connections` | with an open socket |
 //! | `ledgerline_requests_max` | how many may be, at present |
 //! | `ledgerline_requests_total` | requests, repeats included |
 //! | `ledgerline_retries_total` | repeats |
+//! | `ledgerline_requests_failed_total{class}` | that came to nothing, by what it was |
 //! | `ledgerline_buffer_blocks`, `ledgerline_buffer_blocks_free` | the buffer, in blocks |
+//! | `ledgerline_buffer_blocks_pinned` | that wait for a record to be written, or read |
+//! | `ledgerline_pinned_seconds` | age of the oldest record that its thread has not written |
+//! | `ledgerline_engine_silent_seconds` | for how long the engine's thread is overdue |
 //! | `ledgerline_engine_restarts_total` | after panics of the engine |
 //!
 //! ```
@@ -121,6 +126,12 @@ impl Collector for Metrics {
                 ("failed", refused.failed as f64),
             ],
         )?;
+        let silence = self.store.silence().as_secs_f64();
+        page.gauge(
+            "ledgerline_engine_silent_seconds",
+            "How overdue the engine's thread is",
+            silence,
+        )?;
         match self.store.latest_report() {
             Some(report) => page.report(&report),
             None => Ok(()),
@@ -136,11 +147,25 @@ struct Page<'a, 's> {
 impl Page<'_, '_> {
     fn report(&mut self, report: &Report) -> fmt::Result {
         let (batches, present) = (report.batches, report.present);
-        let failed = batches.retried + batches.split + batches.isolated;
+        let failed = batches.failed.total() + batches.split + batches.isolated;
         write_duration(self, report)?;
         self.counter("audit_batches_failed", "Tries that did not store their batch", failed)?;
         self.counter("ledgerline_requests", "Requests, repeats included", batches.sent)?;
         self.counter("ledgerline_retries", "Repeated requests", batches.retried)?;
+        let tries = batches.failed;
+        self.labelled(
+            MetricType::Counter,
+            "ledgerline_requests_failed",
+            "Requests that came to nothing, by what it was",
+            "class",
+            &[
+                ("no_connection", tries.no_connection as f64),
+                ("not_processed", tries.not_processed as f64),
+                ("ambiguous", tries.ambiguous as f64),
+                ("unauthorized", tries.unauthorized as f64),
+                ("held", tries.held as f64),
+            ],
+        )?;
         let restarts = report.restarts.into();
         self.counter("ledgerline_engine_restarts", "Restarts after panics", restarts)?;
         let seconds = |ms: u64| ms as f64 / 1e3;
@@ -157,19 +182,14 @@ impl Page<'_, '_> {
                 ("1", seconds(late.max)),
             ],
         )?;
-        let blocked = report.blocked_ms;
+        let blocked = report.blocked_ms.by_cause();
+        let blocked: Vec<_> = blocked.map(|(cause, ms)| (cause.name(), seconds(ms))).collect();
         self.labelled(
             MetricType::Counter,
             "ledgerline_blocked_seconds",
-            "Time during which something due could not be sent",
+            "Time during which events were not sent although they were due",
             "cause",
-            &[
-                ("no_connection", seconds(blocked.no_connection)),
-                ("server_slow", seconds(blocked.server_slow)),
-                ("misrouted", seconds(blocked.misrouted)),
-                ("rejecting", seconds(blocked.rejecting)),
-                ("overloaded", seconds(blocked.overloaded)),
-            ],
+            &blocked,
         )?;
         let is = |cause| f64::from(u8::from(present.unavailable == Some(cause)));
         self.labelled(
@@ -178,10 +198,10 @@ impl Page<'_, '_> {
             "Why DataStorage takes nothing",
             "cause",
             &[
-                ("no_connection", is(Cause::NoConnection)),
-                ("misrouted", is(Cause::Misrouted)),
-                ("rejecting", is(Cause::Rejecting)),
-                ("overloaded", is(Cause::Overloaded)),
+                (Cause::NoConnection.name(), is(Cause::NoConnection)),
+                (Cause::Misrouted.name(), is(Cause::Misrouted)),
+                (Cause::Rejecting.name(), is(Cause::Rejecting)),
+                (Cause::Overloaded.name(), is(Cause::Overloaded)),
             ],
         )?;
         let available = f64::from(u8::from(present.unavailable.is_none()));
@@ -193,9 +213,13 @@ impl Page<'_, '_> {
                 seconds(present.oldest_pending_ms),
             ),
             ("requests_in_flight", "Requests on the way", present.requests_in_flight as f64),
+            ("in_flight_bytes", "Bytes of events on the way", present.in_flight_bytes as f64),
+            ("connections", "Connections with an open socket", present.connections as f64),
             ("requests_max", "Requests that may be on the way", present.requests_max as f64),
             ("buffer_blocks", "Blocks of the buffer", present.blocks as f64),
             ("buffer_blocks_free", "Free blocks of the buffer", present.blocks_free as f64),
+            ("buffer_blocks_pinned", "Blocks that wait to be let go", present.blocks_pinned as f64),
+            ("pinned_seconds", "Age of the oldest unfinished record", seconds(present.pinned_ms)),
         ] {
             self.gauge(&format!("ledgerline_{name}"), help, value)?;
         }

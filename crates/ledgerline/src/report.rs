@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use ledgerline_core::Accounts;
 
-use crate::delivery::{BlockedMs, Cause, Counts, Delivery};
+use crate::delivery::{BlockedMs, Cause, Counts, Delivery, FailedTries};
 
 /// Everything accepted before the flush was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct Report {
     pub write_count: u64,
     /// All of their times together, in milliseconds.
     pub write_ms_sum: u64,
-    /// Time during which something due could not be sent, by cause.
+    /// Time by the cause for which events were not sent when they were due.
     pub blocked_ms: BlockedMs,
     /// How things stand.
     pub present: Present,
@@ -64,12 +64,22 @@ pub struct Present {
     pub requests_in_flight: usize,
     /// How many may be on the way, as the engine has found out.
     pub requests_max: usize,
+    /// Bytes of the events on the way.
+    pub in_flight_bytes: u64,
+    /// Connections with an open socket.
+    pub connections: usize,
     /// For how long the oldest unsettled event has been held, in milliseconds.
     pub oldest_pending_ms: u64,
     /// Blocks of the buffer.
     pub blocks: usize,
     /// Blocks that no lane holds and no event lies in.
     pub blocks_free: usize,
+    /// Blocks that could be used again, but for a record that its thread has not finished to
+    /// write, or for bytes that a connection has not let go of.
+    pub blocks_pinned: usize,
+    /// For how long the oldest such record has been unfinished, in milliseconds: its thread was
+    /// kept from the processor for as long.
+    pub pinned_ms: u64,
 }
 
 /// Counts of requests.
@@ -80,6 +90,8 @@ pub struct Batches {
     pub sent: u64,
     /// Of these, those that carried a batch again.
     pub retried: u64,
+    /// Those that came to nothing, by what it was.
+    pub failed: FailedTries,
     /// Batches halved because the server found them too big.
     pub split: u64,
     /// Batches divided in search of an event that the server refuses.
@@ -106,8 +118,8 @@ impl Report {
     pub(crate) fn new(
         accounts: Accounts,
         delivery: &Delivery,
+        blocked_ms: BlockedMs,
         present: Present,
-        now_ms: u64,
         cpu: Duration,
         restarts: u32,
     ) -> Self {
@@ -126,7 +138,7 @@ impl Report {
                 .iter_recorded()
                 .map(|it| it.value_iterated_to() * it.count_at_value())
                 .sum(),
-            blocked_ms: delivery.blocked_ms(now_ms),
+            blocked_ms,
             present,
             engine_cpu: cpu,
             restarts,
@@ -140,6 +152,7 @@ impl Batches {
         Self {
             sent: counts.batches_sent,
             retried: counts.batches_retried,
+            failed: counts.failed,
             split: counts.batches_split,
             isolated: counts.batches_isolated,
             events_mean,

@@ -15,7 +15,7 @@ use self::inner::{Held, Inner, Unsent};
 pub use self::receipts::Stage;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::engine::{Command, Engine, Link, NotifyBell, Shared};
+use crate::engine::{Command, Engine, Link, NotifyBell, Pulse, Shared};
 use crate::error::{CloseError, FlushError, ReadyError, Refused, StartError};
 use crate::identity::producers;
 use crate::loss::LostEvent;
@@ -55,13 +55,16 @@ impl Store {
         let (ended, latest) = (Arc::clone(&shared.ended), Arc::clone(&shared.latest));
         let lost = Arc::clone(&shared.lost);
         let (room, settled) = (Arc::clone(&shared.room), Arc::clone(&shared.settled));
-        let thread = Engine::spawn(&config, link, driver, clock, bell, receiver, shared)?;
+        let pulse = Arc::new(Pulse::new(clock));
+        let watched = Arc::clone(&pulse);
+        let thread = Engine::spawn(&config, link, driver, clock, watched, bell, receiver, shared)?;
         tracing::info!(
             url = config.url,
-            buffer_bytes,
-            batch_events_max = config.batch_events_max,
             flush_interval_ms = config.flush_interval.as_millis() as u64,
-            "audit store started"
+            batch_size = config.batch_events_max,
+            buffer_size = buffer_bytes / 1_024, // events of 1 KiB
+            buffer_bytes,
+            "audit writer started"
         );
         Ok(Self {
             inner: Arc::new(Inner {
@@ -74,6 +77,7 @@ impl Store {
                 settled,
                 latest,
                 lost,
+                pulse,
                 commands,
                 ended,
                 thread: Mutex::new(Some(thread)),
@@ -269,6 +273,28 @@ impl Store {
     #[must_use]
     pub fn lost_events(&self) -> Vec<LostEvent> {
         self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner).events()
+    }
+
+    /// Sends the dead letters among the [lost events](Self::lost_events) once more, with their own
+    /// ids: for when it was DataStorage that was wrong about them. Returns how many there are.
+    ///
+    /// What is stored then is counted as `redelivered`, and its copy removed; what is refused again
+    /// stays. Events that were dropped need no call: they are sent once more by themselves, when
+    /// DataStorage takes events again. Never blocks. After `close`, nothing is sent.
+    pub fn resend_dead_letters(&self) -> usize {
+        let mut lost = self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = lost.resend_dead_letters();
+        drop(lost);
+        let _ = self.inner.send(Command::Redeliver); // If it has ended, there is nobody to send.
+        events
+    }
+
+    /// For how long the engine's thread has been overdue at whatever it had to do next. Zero: less
+    /// than 20 ms, or the engine has ended. For health checks: more than some seconds is a host
+    /// without processor time, or a defect. From any thread, at the price of a clock.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.inner.pulse.silence()
     }
 
     /// The engine's last report, without asking for a new one: at most a second old while the

@@ -15,7 +15,10 @@ use std::{
     future::poll_fn,
     io::IoSlice,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -89,6 +92,7 @@ pub struct Connection {
     slot: usize,
     commands: UnboundedSender<Command>,
     events: UnboundedSender<ConnectionEvent>,
+    is_open: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
@@ -113,9 +117,24 @@ impl Connection {
         events: UnboundedSender<ConnectionEvent>,
     ) -> Self {
         let (commands, receiver) = mpsc::unbounded_channel();
-        let task = Task { slot, endpoint, config, commands: receiver, events: events.clone() };
+        let is_open = Arc::new(AtomicBool::new(false));
+        let task = Task {
+            slot,
+            endpoint,
+            config,
+            commands: receiver,
+            events: events.clone(),
+            is_open: Arc::clone(&is_open),
+        };
         let task = tokio::spawn(task.run()).abort_handle();
-        Self { slot, commands, events, task }
+        Self { slot, commands, events, is_open, task }
+    }
+
+    /// Whether the task has an open socket at this moment. For observers: by the time that one
+    /// acts on it, it may have changed.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Relaxed) // It says nothing about other memory.
     }
 
     /// Sends a request, with these header lines beside the target's, each of which ends with a
@@ -147,6 +166,7 @@ struct Task {
     config: ConnectionConfig,
     commands: UnboundedReceiver<Command>,
     events: UnboundedSender<ConnectionEvent>,
+    is_open: Arc<AtomicBool>,
 }
 
 impl Task {
@@ -157,7 +177,9 @@ impl Task {
             match connect(&self.endpoint, &self.config).await {
                 Ok(stream) => {
                     debug!(slot = self.slot, endpoint = %self.endpoint, "connected");
+                    self.is_open.store(true, Ordering::Relaxed);
                     self.serve(stream, command, &mut buffer).await;
+                    self.is_open.store(false, Ordering::Relaxed);
                     debug!(slot = self.slot, endpoint = %self.endpoint, "disconnected");
                 }
                 Err(cause) => self.refuse(&command, &cause),

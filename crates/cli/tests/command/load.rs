@@ -117,6 +117,38 @@ fn a_process_that_is_stopped_for_five_seconds_loses_nothing() {
     assert!(report["delivery_ms"]["max"].as_u64().unwrap() < 7_000, "{report}");
 }
 
+/// Sleeps, because a process that is stopped gives no sign.
+#[test]
+fn an_engine_that_overslept_says_for_how_long() {
+    let mut command = command(&["load", "--null-sink", "--rate", "20", "--duration", "1h"]);
+    command.args(["--flush-interval", "20ms", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    wait_for_line(&mut stderr, "delivering: ");
+    signal(&child, "-STOP");
+    std::thread::sleep(Duration::from_millis(400));
+    signal(&child, "-CONT");
+    terminate(&child);
+    let report = report_of(&child.wait_with_output().unwrap(), 0);
+    assert!(report["blocked_ms"]["timer_late"].as_u64().unwrap() >= 300, "{report}");
+}
+
+#[test]
+fn an_event_that_finds_no_room_may_be_skipped_and_is_counted() {
+    // Takes connections into its backlog and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let arguments = ["load", "--url", &url, "--rate", "50000", "--duration", "1s", "--on-full"];
+    let more = ["skip", "--buffer-bytes", "5MiB", "--shutdown-timeout", "10ms", "--json"];
+    let report = report_of(&run(&[&arguments[..], &more].concat()), 3);
+    let accounts = &report["accounts"];
+    let offered =
+        accounts["accepted"].as_u64().unwrap() + accounts["refused"]["full"].as_u64().unwrap();
+    assert_eq!(offered, 50_000, "{report}");
+    assert!(report["refused_ns"]["p50"].as_u64().unwrap() > 0, "{report}");
+    assert!(report["blocked_ms"]["pool_full"].as_u64().unwrap() > 0, "{report}");
+}
+
 #[test]
 fn the_engines_settings_may_come_from_a_file() {
     let directory = tempfile::tempdir().unwrap();

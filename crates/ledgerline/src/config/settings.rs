@@ -53,7 +53,7 @@ impl SettingError {
 
 impl Config {
     /// The names that [`from_settings`](Self::from_settings) asks for.
-    pub const SETTINGS: [&str; 24] = [
+    pub const SETTINGS: [&str; 26] = [
         "url",
         "service",
         "producer",
@@ -64,10 +64,12 @@ impl Config {
         "batch_bytes_max",
         "flush_interval",
         "retries_max",
+        "give_up_after",
         "retry_delay_min",
         "retry_delay_max",
         "connections_max",
         "pipeline_depth_max",
+        "in_flight_bytes_max",
         "connect_timeout",
         "request_timeout",
         "ca_file",
@@ -117,10 +119,13 @@ impl Config {
         read.set("flush_interval", TIME, time, &mut config.flush_interval)?;
         let retries = |text: &str| if text == "none" { Some(None) } else { number(text).map(Some) };
         read.set("retries_max", RETRIES, retries, &mut config.retries_max)?;
+        let age = |text: &str| if text == "none" { Some(None) } else { time(text).map(Some) };
+        read.set("give_up_after", AGE, age, &mut config.give_up_after)?;
         read.set("retry_delay_min", TIME, time, &mut config.retry_delay_min)?;
         read.set("retry_delay_max", TIME, time, &mut config.retry_delay_max)?;
         read.set("connections_max", NUMBER, number, &mut config.connections_max)?;
         read.set("pipeline_depth_max", NUMBER, number, &mut config.pipeline_depth_max)?;
+        read.set("in_flight_bytes_max", BYTES, bytes, &mut config.in_flight_bytes_max)?;
         read.set("connect_timeout", TIME, time, &mut config.connect_timeout)?;
         read.set("request_timeout", TIME, time, &mut config.request_timeout)?;
         let path = |text: &str| Some(Some(text.into()));
@@ -157,10 +162,12 @@ impl Config {
     /// | `LEDGERLINE_BATCH_BYTES_MAX` | `batch_bytes_max` | bytes |
     /// | `LEDGERLINE_FLUSH_INTERVAL` | `flush_interval` | time: `100ms`, `1s`, `1.5s`, `2m` |
     /// | `LEDGERLINE_RETRIES_MAX` | `retries_max` | number; `none` for no limit |
+    /// | `LEDGERLINE_GIVE_UP_AFTER` | `give_up_after` | time; `none` for never |
     /// | `LEDGERLINE_RETRY_DELAY_MIN` | `retry_delay_min` | time |
     /// | `LEDGERLINE_RETRY_DELAY_MAX` | `retry_delay_max` | time |
     /// | `LEDGERLINE_CONNECTIONS_MAX` | `connections_max` | number |
     /// | `LEDGERLINE_PIPELINE_DEPTH_MAX` | `pipeline_depth_max` | number |
+    /// | `LEDGERLINE_IN_FLIGHT_BYTES_MAX` | `in_flight_bytes_max` | bytes |
     /// | `LEDGERLINE_CONNECT_TIMEOUT` | `connect_timeout` | time |
     /// | `LEDGERLINE_REQUEST_TIMEOUT` | `request_timeout` | time |
     /// | `LEDGERLINE_CA_FILE` | `ca_file`; where it is not set, `TLS_CA_FILE` counts | path |
@@ -286,6 +293,7 @@ const PATH: &str = "a path";
 const HEADERS: &str = "name: value, several with ; between, none that HTTP itself needs";
 const OVERFLOW: &str = "reject or evict_oldest";
 const BYTES: &str = "bytes as in 67108864 or 64MiB";
+const AGE: &str = "a time as in 90s or 60m, or none";
 const TIME: &str = "a time as in 100ms, 1.5s or 2m";
 
 #[cfg(test)]
@@ -320,10 +328,12 @@ mod tests {
             ("LEDGERLINE_BATCH_BYTES_MAX", "500000"),
             ("LEDGERLINE_FLUSH_INTERVAL", "1.5s"),
             ("LEDGERLINE_RETRIES_MAX", "6"),
+            ("LEDGERLINE_GIVE_UP_AFTER", "90m"),
             ("LEDGERLINE_RETRY_DELAY_MIN", "7ms"),
             ("LEDGERLINE_RETRY_DELAY_MAX", "8 s"),
             ("LEDGERLINE_CONNECTIONS_MAX", "9"),
             ("LEDGERLINE_PIPELINE_DEPTH_MAX", "10"),
+            ("LEDGERLINE_IN_FLIGHT_BYTES_MAX", "16MiB"),
             ("LEDGERLINE_CONNECT_TIMEOUT", "11s"),
             ("LEDGERLINE_REQUEST_TIMEOUT", "2m"),
             ("LEDGERLINE_CA_FILE", "ca.pem"),
@@ -347,10 +357,12 @@ mod tests {
         expected.batch_bytes_max = 500_000;
         expected.flush_interval = Duration::from_millis(1_500);
         expected.retries_max = Some(6);
+        expected.give_up_after = Some(Duration::from_secs(5_400));
         expected.retry_delay_min = Duration::from_millis(7);
         expected.retry_delay_max = Duration::from_secs(8);
         expected.connections_max = 9;
         expected.pipeline_depth_max = 10;
+        expected.in_flight_bytes_max = 16 << 20;
         expected.connect_timeout = Duration::from_secs(11);
         expected.request_timeout = Duration::from_secs(120);
         expected.ca_file = Some("ca.pem".into());

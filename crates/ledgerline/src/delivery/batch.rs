@@ -2,7 +2,7 @@
 
 use ledgerline_core::Record;
 
-use super::BatchId;
+use super::{BatchId, gather::Reason};
 
 /// Neighbouring records of one block, and so one slice of its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub(crate) struct Batch {
     /// The same records, by when they were accepted, in the same order.
     pub(crate) moments: Vec<Moment>,
     pub(crate) events: u32,
+    /// Their bytes; of a part of a divided batch, at most as many.
+    pub(crate) bytes: u64,
+    /// Why it was cut, and from how many records.
+    pub(crate) cut: Option<(Reason, usize)>,
     pub(crate) attempts: u32,
     /// Of these, those that failed: not those that were answered, and held.
     pub(crate) failures: u32,
@@ -59,6 +63,7 @@ impl Batch {
     /// Appends a record.
     pub(crate) fn push(&mut self, record: Record) {
         self.events += 1;
+        self.bytes += u64::from(record.bytes);
         match self.spans.last_mut() {
             Some(span) if span.block == record.block && span.first + span.count == record.index => {
                 span.count += 1;
@@ -143,6 +148,7 @@ impl Batch {
     /// Without records, and with the same past.
     fn like(&self) -> Self {
         Self {
+            bytes: self.bytes,
             attempts: self.attempts,
             failures: self.failures,
             holds: self.holds,

@@ -49,6 +49,11 @@ impl Fuse {
         self.is_blown
     }
 
+    /// Refused ones of the last events.
+    pub(crate) fn refused(&self) -> u32 {
+        self.refused
+    }
+
     fn note(&mut self, is_refused: bool, events: u32) {
         match self.stretches.back_mut() {
             Some(last) if last.is_refused == is_refused => last.events += events,

@@ -9,12 +9,35 @@ use ledgerline_core::Record;
 
 use super::Batch;
 
+/// Why a batch was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// There were enough records for a whole one.
+    Size,
+    /// The oldest of them was due.
+    Timer,
+    /// Somebody waits for them: a flush, a close, or a producer without room.
+    Request,
+}
+
+impl Reason {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Timer => "timer",
+            Self::Request => "request",
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Gather {
     records: VecDeque<Record>,
     bytes: u64,
     /// How many, from the front, go out even if they don't fill a batch.
     forced: usize,
+    /// Why they do.
+    forced_by: Option<Reason>,
     /// When the oldest of the others was accepted; records of several lanes are not in order.
     oldest_ms: Option<u64>,
 }
@@ -28,8 +51,9 @@ impl Gather {
     }
 
     /// All that is here goes out now.
-    pub(crate) fn force(&mut self) {
+    pub(crate) fn force(&mut self, reason: Reason) {
         self.forced = self.records.len();
+        self.forced_by = Some(reason);
         self.oldest_ms = None;
     }
 
@@ -45,7 +69,9 @@ impl Gather {
     /// Takes a batch's worth from the front: at least one record, and then as many as the limits
     /// allow.
     pub(crate) fn cut(&mut self, events_max: usize, bytes_max: u64) -> Batch {
-        let mut batch = Batch::default();
+        let is_whole = self.records.len() >= events_max || body_bytes(self.bytes) >= bytes_max;
+        let reason = self.forced_by.filter(|_| !is_whole).unwrap_or(Reason::Size);
+        let mut batch = Batch { cut: Some((reason, self.records.len())), ..Batch::default() };
         let mut bytes = 0;
         while let Some(record) = self.records.front()
             && (batch.events as usize) < events_max
@@ -61,6 +87,28 @@ impl Gather {
             self.oldest_ms = None;
         }
         batch
+    }
+
+    /// Bytes of the batch that would be cut, at most.
+    pub(crate) fn next_bytes(&self, bytes_max: u64) -> u64 {
+        self.bytes.min(bytes_max)
+    }
+
+    /// Lets go of the records from the front that were accepted before this moment.
+    pub(crate) fn expire(&mut self, before_ms: u64) -> Batch {
+        let mut expired = Batch::default();
+        while let Some(record) = self.records.front()
+            && record.accepted_ms < before_ms
+        {
+            self.bytes -= u64::from(record.bytes);
+            expired.push(*record);
+            self.records.pop_front();
+        }
+        self.forced = self.forced.saturating_sub(expired.events as usize);
+        if self.records.len() == self.forced {
+            self.oldest_ms = None;
+        }
+        expired
     }
 
     /// Lets go of the records that lie in these blocks.

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 
 use super::Batch;
 
-/// Why nothing can be sent, though something is due.
+/// Why an event could not be sent when it was due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
@@ -24,34 +24,90 @@ pub enum Cause {
     Rejecting,
     /// The server has failed several times in a row, or has asked to be left alone.
     Overloaded,
+    /// The engine's thread slept for longer than it had asked to.
+    TimerLate,
+    /// The engine's thread was at something else for too long.
+    DriverBusy,
+    /// The buffer has no room: the event could not even be accepted.
+    PoolFull,
+}
+
+impl Cause {
+    /// All of them, in the order in which reports show them.
+    pub const ALL: [Self; 8] = [
+        Self::NoConnection,
+        Self::ServerSlow,
+        Self::Misrouted,
+        Self::Rejecting,
+        Self::Overloaded,
+        Self::TimerLate,
+        Self::DriverBusy,
+        Self::PoolFull,
+    ];
+
+    /// Its name in reports and in labels of metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoConnection => "no_connection",
+            Self::ServerSlow => "server_slow",
+            Self::Misrouted => "misrouted",
+            Self::Rejecting => "rejecting",
+            Self::Overloaded => "overloaded",
+            Self::TimerLate => "timer_late",
+            Self::DriverBusy => "driver_busy",
+            Self::PoolFull => "pool_full",
+        }
+    }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoConnection => "no connection",
-            Self::ServerSlow => "server slow",
-            Self::Misrouted => "misrouted",
-            Self::Rejecting => "rejecting",
-            Self::Overloaded => "overloaded",
-        })
+        let words = self.name().split('_').enumerate();
+        for (place, word) in words {
+            f.write_str(if place > 0 { " " } else { "" })?;
+            f.write_str(word)?;
+        }
+        Ok(())
     }
 }
 
-/// Blocked time by cause: milliseconds during which something due could not be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct BlockedMs {
-    /// No connection was up.
-    pub no_connection: u64,
-    /// Every connection waited for an answer.
-    pub server_slow: u64,
-    /// The answers were those of another service, or of one that doesn't know us.
-    pub misrouted: u64,
-    /// The server refused whatever it was sent.
-    pub rejecting: u64,
-    /// The server failed several times in a row, or asked to be left alone for a while.
-    pub overloaded: u64,
+/// Milliseconds by cause.
+///
+/// Of the causes outside the engine, the time during which something due could not be sent. Of its
+/// own, the time that its thread overslept or was busy in one piece, where that was 20 ms or more:
+/// events that fell due meanwhile were late. Of the buffer, the time during which it had no room.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlockedMs([u64; Cause::ALL.len()]);
+
+impl BlockedMs {
+    /// The milliseconds of one cause.
+    #[must_use]
+    pub fn of(&self, cause: Cause) -> u64 {
+        self.0[cause as usize]
+    }
+
+    /// Each cause with its milliseconds.
+    pub fn by_cause(&self) -> impl Iterator<Item = (Cause, u64)> + use<> {
+        Cause::ALL.into_iter().zip(self.0)
+    }
+
+    pub(crate) fn add(&mut self, cause: Cause, ms: u64) {
+        self.0[cause as usize] += ms;
+    }
+
+    pub(crate) fn plus(mut self, other: &Self) -> Self {
+        for (cause, ms) in other.by_cause() {
+            self.add(cause, ms);
+        }
+        self
+    }
+}
+
+impl fmt::Debug for BlockedMs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.by_cause().map(|(cause, ms)| (cause.name(), ms))).finish()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -87,14 +143,7 @@ impl Blocked {
     pub(crate) fn total(&self, now_ms: u64) -> BlockedMs {
         let mut total = self.total;
         if let Some((_, since_ms, cause)) = self.now {
-            let counter = match cause {
-                Cause::NoConnection => &mut total.no_connection,
-                Cause::ServerSlow => &mut total.server_slow,
-                Cause::Misrouted => &mut total.misrouted,
-                Cause::Rejecting => &mut total.rejecting,
-                Cause::Overloaded => &mut total.overloaded,
-            };
-            *counter += now_ms.saturating_sub(since_ms);
+            total.add(cause, now_ms.saturating_sub(since_ms));
         }
         total
     }

@@ -190,10 +190,12 @@ pub(super) fn limits() -> Limits {
         batch_bytes_max: 4 << 20,
         flush_interval_ms: 100,
         retries_max: None,
+        give_up_after_ms: None,
         retry_delay_min_ms: 100,
         retry_delay_max_ms: 30_000,
         connections_max: 16,
         pipeline_depth_max: 1,
+        in_flight_bytes_max: 32 << 20,
     }
 }
 

@@ -13,10 +13,12 @@ fn limits() -> Limits {
         batch_bytes_max: 1_001,
         flush_interval_ms: INTERVAL_MS,
         retries_max: None,
+        give_up_after_ms: None,
         retry_delay_min_ms: 100,
         retry_delay_max_ms: 30_000,
         connections_max: 2,
         pipeline_depth_max: 2,
+        in_flight_bytes_max: 32 << 20,
     }
 }
 
@@ -284,8 +286,8 @@ fn the_time_without_a_free_connection_is_blocked_and_not_late() {
         3,
         "only what passed after a connection was free"
     );
-    assert_eq!(delivery.blocked_ms(500).server_slow, 290);
-    assert_eq!(delivery.blocked_ms(500).no_connection, 0);
+    assert_eq!(delivery.blocked_ms(500).of(super::Cause::ServerSlow), 290);
+    assert_eq!(delivery.blocked_ms(500).of(super::Cause::NoConnection), 0);
 }
 
 #[test]
@@ -358,7 +360,11 @@ fn an_outage_is_probed_by_one_batch_at_a_time_and_the_others_grow() {
     assert!((5..40).contains(&tries), "{tries} tries in 20 s");
     assert!(delivery.batches.len() <= 2, "records wait uncut: {}", delivery.batches.len());
     let blocked = delivery.blocked_ms(20_000);
-    assert!(blocked.no_connection > 19_000 && blocked.server_slow == 0, "{blocked:?}");
+    let of = |cause| blocked.of(cause);
+    assert!(
+        of(super::Cause::NoConnection) > 19_000 && of(super::Cause::ServerSlow) == 0,
+        "{blocked:?}"
+    );
     // Back again: everything goes out at once, and none of the wait counts as late.
     let mut now_ms = 20_000;
     while delivery.whereabouts() != Whereabouts::default() {

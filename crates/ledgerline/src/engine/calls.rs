@@ -28,6 +28,8 @@ pub(crate) enum Command {
         deadline: Duration,
         reply: Reply<Result<(), ReadyError>>,
     },
+    /// Lost events are to be sent once more.
+    Redeliver,
     /// Send what lies in the lanes without waiting for it to fall due.
     Hurry,
     /// Panic, as a defect would make it.
@@ -82,6 +84,10 @@ impl Calls {
         self.must_take &= is_more;
     }
 
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
     pub(super) fn is_abandoned(&self) -> bool {
         self.is_abandoned
     }
@@ -123,6 +129,7 @@ impl Engine {
             }
             Some(Command::Report(reply)) => reply.send(self.report()),
             Some(Command::Ready { deadline, reply }) => self.await_ready(now_ms, deadline, reply),
+            Some(Command::Redeliver) => self.redelivery.hurry(now_ms),
             Some(Command::Hurry) => self.calls.must_take = true,
             #[cfg(feature = "testing")]
             Some(Command::Panic) => panic!("as a test has asked"),
@@ -180,7 +187,8 @@ impl Engine {
         let Some(closing) = &self.calls.closing else { return false };
         let (deadline, lost_before) = (closing.deadline, closing.lost_before);
         let is_late = now_ms >= closing.deadline_ms;
-        if self.driver.accounts().pending > 0 && !is_late {
+        let is_busy = self.driver.accounts().pending > 0 || self.redelivery.is_under_way();
+        if is_busy && !is_late {
             return false;
         }
         let result = if self.driver.accounts().pending == 0 {
@@ -210,9 +218,27 @@ impl Engine {
         self.failsafe.tick(u64::MAX); // What it had not told yet.
         let report = self.report();
         let accounts = report.accounts;
+        let (buffered_count, written_count) = (accounts.accepted, accounts.delivered);
+        let dropped_count = accounts.dropped.total() + accounts.dead_lettered;
+        let failed_batch_count = report.batches.failed.total();
         match &closed {
-            Ok(_) => tracing::info!(?accounts, "audit store closed"),
-            Err(error) => tracing::error!(?accounts, %error, "audit store closed"),
+            Ok(_) => tracing::info!(
+                buffered_count,
+                written_count,
+                dropped_count,
+                failed_batch_count,
+                ?accounts,
+                "audit store closed"
+            ),
+            Err(error) => tracing::error!(
+                buffered_count,
+                written_count,
+                dropped_count,
+                failed_batch_count,
+                ?accounts,
+                %error,
+                "audit store closed"
+            ),
         }
         Last { closed, report: Some(report) }
     }

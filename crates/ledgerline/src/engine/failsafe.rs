@@ -5,7 +5,6 @@
 //! passed over in silence. The last lost events are kept in a ring, as the records that they were.
 //! Then the hook of the configuration is told, at most once a second.
 
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,30 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ledgerline_codec::{Field, Timestamp, event_id_text, field_text};
 use ledgerline_core::Outcome;
 
+use super::lost_ring::LostRing;
 use crate::config::LossHook;
 use crate::loss::{Loss, LostEvent};
-
-/// The last lost events, and how many bytes they have.
-#[derive(Debug, Default)]
-pub(crate) struct LostRing {
-    events: VecDeque<LostEvent>,
-    bytes: usize,
-}
-
-impl LostRing {
-    pub(crate) fn events(&self) -> Vec<LostEvent> {
-        self.events.iter().cloned().collect()
-    }
-
-    fn push(&mut self, event: LostEvent, events_max: usize, bytes_max: usize) {
-        self.bytes += event.json.len();
-        self.events.push_back(event);
-        while self.events.len() > events_max || self.bytes > bytes_max {
-            let Some(oldest) = self.events.pop_front() else { return };
-            self.bytes -= oldest.json.len();
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Failsafe {
@@ -75,7 +53,14 @@ impl Failsafe {
     }
 
     /// An event is lost: `record` is what it was, with its leading comma.
-    pub(super) fn lost(&mut self, record: &[u8], outcome: Outcome, now: Timestamp, now_ms: u64) {
+    /// `is_ambiguous`: DataStorage may have it all the same.
+    pub(super) fn lost(
+        &mut self,
+        record: &[u8],
+        outcome: Outcome,
+        is_ambiguous: bool,
+        (now, now_ms): (Timestamp, u64),
+    ) {
         self.tick(now_ms);
         let json = record.strip_prefix(b",").unwrap_or(record);
         self.untold += 1;
@@ -88,9 +73,25 @@ impl Failsafe {
             self.unsaid += 1;
         }
         let json = String::from_utf8_lossy(json).into_owned();
-        let event = LostEvent { outcome, lost_at: now, json };
+        let event_id = event_id_text(record).map(String::from_utf8_lossy).unwrap_or_default();
+        let event = LostEvent { outcome, lost_at: now, event_id: event_id.into_owned(), json };
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.push(event, self.events_max, self.bytes_max);
+        ring.push(event, is_ambiguous, (self.events_max, self.bytes_max));
+    }
+
+    /// The server refuses too much: the dead letters among the last `refused` events may be its
+    /// fault. Says which they are.
+    pub(super) fn list_dead_letters(&self, refused: u32) {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let ids = ring.dead_letters(refused as usize);
+        if !ids.is_empty() {
+            let (events, ids) = (ids.len(), ids.join(" "));
+            tracing::warn!(
+                events,
+                ids,
+                "dead letters that may be good: resend_dead_letters sends them once more"
+            );
+        }
     }
 
     /// Sums up a second that is over. To be called now and then, and at the end.

@@ -52,6 +52,7 @@ impl Engine {
             }
             next_runtime = self::runtime();
         };
+        self.heart.stops();
         let replies = std::mem::take(&mut self.calls);
         let closed = last.closed.clone();
         if let Some(report) = &last.report {
@@ -73,6 +74,7 @@ impl Engine {
         let restart = catch_unwind(AssertUnwindSafe(|| {
             self.wires.clear();
             self.readiness.disconnect();
+            self.redelivery.disconnect();
             self.delivery.restart(self.clock.now_ms());
             let sent = self.driver.rebuild();
             if !self.delivery.is_idempotent() {

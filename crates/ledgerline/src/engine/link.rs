@@ -20,6 +20,7 @@ pub(crate) enum Link {
 }
 
 /// One of an engine's ways there.
+#[derive(Debug)]
 pub(super) enum Wire {
     Http(Connection),
     #[cfg(feature = "testing")]
@@ -32,6 +33,15 @@ impl Wire {
             Self::Http(connection) => connection.send(batch, target, lines, body),
             #[cfg(feature = "testing")]
             Self::Memory(wire) => wire.send(batch, &body),
+        }
+    }
+
+    /// Whether it has an open socket.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Http(connection) => connection.is_open(),
+            #[cfg(feature = "testing")]
+            Self::Memory(_) => true,
         }
     }
 }

@@ -10,7 +10,7 @@ use ledgerline_core::{Accounts, Lanes, Process, RECORD_BYTES_MAX, Receipt, Refus
 use tokio::sync::mpsc;
 
 use crate::clock::{Clock, wall_clock};
-use crate::engine::{ABANDONED_DEADLINE, Command, Ended, LostRing};
+use crate::engine::{ABANDONED_DEADLINE, Command, Ended, LostRing, Pulse};
 use crate::error::{CloseError, FlushError, Lost, Refused};
 use crate::identity::event_id;
 use crate::report::{Closed, Flushed, Report};
@@ -32,6 +32,7 @@ pub(crate) struct Inner {
     pub(super) settled: Arc<Signal>,
     pub(super) latest: Arc<Mutex<Option<Report>>>,
     pub(super) lost: Arc<Mutex<LostRing>>,
+    pub(super) pulse: Arc<Pulse>,
     pub(super) commands: mpsc::Sender<Command>,
     /// What `close` answers once the engine has ended.
     pub(super) ended: Arc<Ended>,

@@ -1,0 +1,171 @@
+//! Copies of the last lost events, bounded in number and in bytes.
+
+use std::collections::VecDeque;
+
+use ledgerline_core::Outcome;
+
+use crate::loss::LostEvent;
+
+#[derive(Debug, Default)]
+pub(crate) struct LostRing {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    event: LostEvent,
+    /// To be sent once more: what was dropped is; a dead letter only when that is asked for.
+    is_due: bool,
+    /// The outcome of an earlier try is unknown: DataStorage may have it.
+    is_ambiguous: bool,
+}
+
+/// Some of the lost events, to be sent together.
+#[derive(Debug, Default)]
+pub(super) struct Again {
+    pub(super) numbers: Vec<u64>,
+    /// A JSON array.
+    pub(super) body: String,
+    /// How many of them DataStorage may have.
+    pub(super) ambiguous: u64,
+    /// The first one's id.
+    pub(super) first_id: String,
+}
+
+impl LostRing {
+    pub(crate) fn events(&self) -> Vec<LostEvent> {
+        self.entries.iter().map(|entry| entry.event.clone()).collect()
+    }
+
+    /// Keeps a copy, at the expense of the oldest ones.
+    pub(super) fn push(&mut self, event: LostEvent, is_ambiguous: bool, max: (usize, usize)) {
+        let (events_max, bytes_max) = max;
+        self.bytes += event.json.len();
+        let is_due = event.outcome != Outcome::DeadLettered;
+        let number = self.next_number;
+        self.next_number += 1;
+        self.entries.push_back(Entry { number, event, is_due, is_ambiguous });
+        while self.entries.len() > events_max || self.bytes > bytes_max {
+            let Some(oldest) = self.entries.pop_front() else { return };
+            self.bytes -= oldest.event.json.len();
+        }
+    }
+
+    /// Asks for all dead letters to be sent once more; how many there are.
+    pub(crate) fn resend_dead_letters(&mut self) -> usize {
+        let is_dead = |entry: &&mut Entry| entry.event.outcome == Outcome::DeadLettered;
+        self.entries.iter_mut().filter(is_dead).map(|entry| entry.is_due = true).count()
+    }
+
+    pub(super) fn is_any_due(&self) -> bool {
+        self.entries.iter().any(|entry| entry.is_due)
+    }
+
+    /// The oldest that are due: at least one, if there is one.
+    pub(super) fn due(&self, events_max: usize, bytes_max: usize) -> Again {
+        let mut again = Again { body: "[".to_owned(), ..Again::default() };
+        for entry in self.entries.iter().filter(|entry| entry.is_due) {
+            let json = &entry.event.json;
+            let is_first = again.numbers.is_empty();
+            if again.numbers.len() == events_max
+                || (!is_first && again.body.len() + json.len() + 2 > bytes_max)
+            {
+                break;
+            }
+            if is_first {
+                again.first_id.clone_from(&entry.event.event_id);
+            }
+            again.body.push_str(if is_first { "" } else { "," });
+            again.body.push_str(json);
+            again.numbers.push(entry.number);
+            again.ambiguous += u64::from(entry.is_ambiguous);
+        }
+        again.body.push(']');
+        again
+    }
+
+    /// They are stored after all.
+    pub(super) fn remove(&mut self, numbers: &[u64]) {
+        let Self { entries, bytes, .. } = self;
+        entries.retain(|entry| {
+            let is_stored = numbers.binary_search(&entry.number).is_ok();
+            *bytes -= if is_stored { entry.event.json.len() } else { 0 };
+            !is_stored
+        });
+    }
+
+    /// It is refused again: it stays, and isn't sent once more.
+    pub(super) fn refuse(&mut self, number: u64) {
+        self.change(&[number], |entry| entry.is_due = false);
+    }
+
+    /// They may have been stored.
+    pub(super) fn doubt(&mut self, numbers: &[u64]) {
+        self.change(numbers, |entry| entry.is_ambiguous = true);
+    }
+
+    /// The ids of the last `count` dead letters.
+    pub(super) fn dead_letters(&self, count: usize) -> Vec<String> {
+        let dead = self.entries.iter().rev();
+        let dead = dead.filter(|entry| entry.event.outcome == Outcome::DeadLettered);
+        dead.take(count).map(|entry| entry.event.event_id.clone()).collect()
+    }
+
+    fn change(&mut self, numbers: &[u64], change: impl Fn(&mut Entry)) {
+        let is_meant = |entry: &&mut Entry| numbers.binary_search(&entry.number).is_ok();
+        self.entries.iter_mut().filter(is_meant).for_each(change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ledgerline_codec::Timestamp;
+
+    use super::*;
+
+    fn event(outcome: Outcome, json: &str) -> LostEvent {
+        let (event_id, json) = (String::new(), json.to_owned());
+        LostEvent { outcome, lost_at: Timestamp::EPOCH, event_id, json }
+    }
+
+    fn ring() -> LostRing {
+        let mut ring = LostRing::default();
+        for (outcome, json) in [
+            (Outcome::Evicted, "{1}"),
+            (Outcome::DeadLettered, "{2}"),
+            (Outcome::GaveUp, "{3}"),
+            (Outcome::Expired, "{4}"),
+        ] {
+            ring.push(event(outcome, json), false, (10, 100));
+        }
+        ring
+    }
+
+    #[test]
+    fn dead_letters_are_sent_again_only_on_command() {
+        let mut ring = ring();
+        assert_eq!(ring.due(10, 100).body, "[{1},{3},{4}]");
+        assert_eq!(ring.resend_dead_letters(), 1);
+        let again = ring.due(10, 100);
+        assert_eq!(again.body, "[{1},{2},{3},{4}]");
+        ring.refuse(again.numbers[1]);
+        ring.remove(&again.numbers[2..]);
+        assert_eq!(ring.due(10, 100).body, "[{1}]");
+        assert_eq!((ring.events().len(), ring.bytes), (2, 6), "what is refused stays to be read");
+    }
+
+    #[test]
+    fn a_request_keeps_to_its_limits_and_the_ring_to_its_own() {
+        let mut ring = ring();
+        assert_eq!(ring.due(2, 100).body, "[{1},{3}]");
+        assert_eq!(ring.due(10, 8).body, "[{1}]");
+        assert_eq!(ring.due(10, 1).body, "[{1}]", "at least one");
+        ring.push(event(Outcome::Evicted, "{55555}"), false, (10, 10));
+        assert_eq!(ring.events().len(), 2);
+        ring.push(event(Outcome::Evicted, "{6}"), false, (1, 100));
+        assert_eq!(ring.due(10, 100).body, "[{6}]");
+    }
+}

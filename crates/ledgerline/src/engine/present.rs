@@ -1,0 +1,111 @@
+//! How things stand with the engine: what it notes of that, and how it tells.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::Engine;
+use crate::delivery::{Blocked, Cause};
+use crate::report::{Present, Report};
+
+/// What has lasted for a while.
+#[derive(Debug, Default)]
+pub(super) struct Lasting {
+    /// Why DataStorage takes nothing, and since when.
+    unavailable: Option<(Cause, u64)>,
+    /// No room in the buffer.
+    full: Blocked,
+    /// Sealed blocks with a record that isn't committed, and since when.
+    holes: Vec<(u32, u64)>,
+}
+
+impl Lasting {
+    /// For how long the oldest hole has kept its block from being used again.
+    fn pinned_ms(&self, now_ms: u64) -> u64 {
+        let since_ms = self.holes.iter().map(|(_, since_ms)| *since_ms).min();
+        since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms))
+    }
+}
+
+impl Engine {
+    /// Notes how things stand at this moment.
+    pub(super) fn note_present(&mut self, now_ms: u64) {
+        let Self { driver, lasting, .. } = self;
+        if driver.is_starving() {
+            lasting.full.begin(now_ms, Cause::PoolFull);
+        } else {
+            lasting.full.end(now_ms);
+        }
+        let with_hole = driver.blocks_with_hole();
+        lasting.holes.retain(|(block, _)| with_hole.contains(block));
+        for block in with_hole {
+            if !lasting.holes.iter().any(|(known, _)| known == block) {
+                lasting.holes.push((*block, now_ms));
+            }
+        }
+        self.watch_storage(now_ms);
+    }
+
+    /// Says when DataStorage becomes unavailable, and when it is back.
+    fn watch_storage(&mut self, now_ms: u64) {
+        let unavailable = self.delivery.unavailable();
+        let known = self.lasting.unavailable;
+        if unavailable == known.map(|(cause, _)| cause) {
+            return;
+        }
+        let since_ms = known.map_or(now_ms, |(_, since_ms)| since_ms);
+        let pending = self.driver.accounts().pending;
+        match unavailable {
+            Some(cause) => {
+                let datastorage_available = false;
+                tracing::warn!(%cause, pending, datastorage_available, "audit storage unavailable");
+                if cause == Cause::Rejecting {
+                    self.failsafe.list_dead_letters(self.delivery.refused_lately());
+                }
+            }
+            None => {
+                let after_ms = now_ms - since_ms;
+                tracing::info!(
+                    after_ms,
+                    pending,
+                    datastorage_available = true,
+                    "audit storage available again"
+                );
+                self.hurry_redelivery(now_ms);
+            }
+        }
+        self.lasting.unavailable = unavailable.map(|cause| (cause, since_ms));
+        self.publish();
+    }
+
+    /// Leaves a report where other threads find it without asking.
+    pub(super) fn publish(&self) {
+        let report = self.report();
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+
+    pub(super) fn report(&self) -> Report {
+        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        let cpu = Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32);
+        let accounts = self.driver.accounts();
+        let now_ms = self.clock.now_ms();
+        let (requests_in_flight, requests_max) = self.delivery.concurrency();
+        let oldest_ms = self.driver.oldest_pending_ms();
+        let present = Present {
+            unavailable: self.delivery.unavailable(),
+            requests_in_flight,
+            requests_max,
+            in_flight_bytes: self.delivery.in_flight_bytes(),
+            connections: self.wires.iter().filter(|wire| wire.is_open()).count(),
+            oldest_pending_ms: oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms)),
+            blocks: self.driver.blocks(),
+            blocks_free: self.driver.blocks_free(),
+            blocks_pinned: self.driver.blocks_pinned(),
+            pinned_ms: self.lasting.pinned_ms(now_ms),
+        };
+        let blocked = self.delivery.blocked_ms(now_ms).plus(&self.lasting.full.total(now_ms));
+        let blocked_ms = blocked.plus(self.heart.lost());
+        Report::new(accounts, &self.delivery, blocked_ms, present, cpu, self.restarts)
+    }
+}

@@ -1,0 +1,177 @@
+//! Lost events, sent once more when DataStorage takes events again.
+//!
+//! What was dropped stays dropped in the accounts, because somebody may have been told so already;
+//! what is stored after all is counted as `redelivered` beside them, and its copy removed. One
+//! request at a time, over a connection of its own, with the events' own ids: a DataStorage that
+//! keeps them takes no event twice. Dead letters only when asked for: DataStorage refused them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use ledgerline_transport::{Answer, Certainty, What};
+
+use super::Engine;
+use super::link::Wire;
+use super::lost_ring::{Again, LostRing};
+use crate::delivery::{Verdict, judge};
+
+#[derive(Debug)]
+pub(super) struct Redelivery {
+    ring: Arc<Mutex<LostRing>>,
+    pub(super) wire: Option<Wire>,
+    under_way: Option<Again>,
+    /// When to look for lost events to send. None: there are none.
+    next_ms: Option<u64>,
+    /// How many to send in one request: less after a refusal.
+    events_max: usize,
+    /// Requests that came to nothing, in a row.
+    failures: u32,
+}
+
+impl Redelivery {
+    pub(super) fn new(ring: Arc<Mutex<LostRing>>) -> Self {
+        Self {
+            ring,
+            wire: None,
+            under_way: None,
+            next_ms: None,
+            events_max: EVENTS_MAX,
+            failures: 0,
+        }
+    }
+
+    /// There is something to be sent, in a while.
+    pub(super) fn wants(&mut self, at_ms: u64) {
+        self.next_ms.get_or_insert(at_ms);
+    }
+
+    /// Somebody asks for it, or DataStorage is back.
+    pub(super) fn hurry(&mut self, at_ms: u64) {
+        self.failures = 0;
+        self.next_ms = Some(at_ms);
+    }
+
+    /// When there is something to do, as long as DataStorage takes events.
+    pub(super) fn next_ms(&self) -> Option<u64> {
+        self.next_ms.filter(|_| self.under_way.is_none())
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// The engine has ended, or begins anew.
+    pub(super) fn disconnect(&mut self) {
+        self.wire = None;
+        self.under_way = None;
+    }
+
+    fn with_ring<T>(&self, act: impl FnOnce(&mut LostRing) -> T) -> T {
+        act(&mut self.ring.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Engine {
+    /// Sends some lost events, if it is time to.
+    pub(super) fn redeliver(&mut self, now_ms: u64) {
+        let is_time = self.redelivery.next_ms().is_some_and(|at_ms| at_ms <= now_ms);
+        if !is_time || self.delivery.unavailable().is_some() || self.calls.is_closing() {
+            return;
+        }
+        let Self { redelivery, credentials, .. } = self;
+        let bytes_max = self.batch_bytes_max;
+        let again = redelivery.with_ring(|ring| ring.due(redelivery.events_max, bytes_max));
+        let Some(wire) = redelivery.wire.as_ref().filter(|_| !again.numbers.is_empty()) else {
+            redelivery.next_ms = None;
+            return;
+        };
+        if !self.delivery.is_idempotent() {
+            self.driver.count_possibly_duplicated(again.ambiguous);
+        }
+        let body = vec![Bytes::copy_from_slice(again.body.as_bytes())];
+        wire.send(0, &self.target, credentials.lines(now_ms), body);
+        redelivery.under_way = Some(again);
+    }
+
+    pub(super) fn on_redelivery(&mut self, what: &What, now_ms: u64) {
+        if matches!(what, What::FirstByte(_)) {
+            return;
+        }
+        let Some(again) = self.redelivery.under_way.take() else { return };
+        match what {
+            What::Answered(answer) => self.on_redelivery_answer(&again, answer, now_ms),
+            What::Failed(failure) => {
+                if failure.certainty == Certainty::Ambiguous {
+                    self.redelivery.with_ring(|ring| ring.doubt(&again.numbers));
+                }
+                self.pause_redelivery(now_ms);
+            }
+            What::FirstByte(_) => {}
+        }
+    }
+
+    fn on_redelivery_answer(&mut self, again: &Again, answer: &Answer, now_ms: u64) {
+        let events = again.numbers.len();
+        match judge(answer) {
+            Verdict::Stored | Verdict::Queued if self.names_first(again, answer) => {
+                self.redelivery.with_ring(|ring| ring.remove(&again.numbers));
+                self.driver.count_redelivered(events as u64);
+                tracing::info!(events, "lost audit events delivered after all");
+                self.redelivery.events_max = EVENTS_MAX.min(2 * events);
+                self.redelivery.hurry(now_ms);
+            }
+            Verdict::TooBig | Verdict::Refused { .. } => {
+                if events == 1 {
+                    self.redelivery.with_ring(|ring| ring.refuse(again.numbers[0]));
+                    tracing::warn!(status = answer.status, "a lost audit event is refused again");
+                }
+                self.redelivery.events_max = (events / 2).max(1);
+                self.redelivery.hurry(now_ms);
+            }
+            verdict => {
+                if verdict == (Verdict::Retry { is_ambiguous: true }) {
+                    self.redelivery.with_ring(|ring| ring.doubt(&again.numbers));
+                }
+                if verdict == Verdict::Unauthorized {
+                    self.credentials.refused(now_ms);
+                }
+                self.pause_redelivery(now_ms);
+            }
+        }
+    }
+
+    /// Whether the answer is to this request, as far as a server that keeps our ids shows it.
+    fn names_first(&self, again: &Again, answer: &Answer) -> bool {
+        answer.status != 201
+            || !self.delivery.is_idempotent()
+            || memchr::memmem::find(&answer.body, again.first_id.as_bytes()).is_some()
+    }
+
+    fn pause_redelivery(&mut self, now_ms: u64) {
+        let redelivery = &mut self.redelivery;
+        let bound_ms = (PAUSE_MIN_MS << redelivery.failures.min(6)).min(PAUSE_MAX_MS);
+        redelivery.failures += 1;
+        redelivery.next_ms = Some(now_ms + bound_ms / 2 + fastrand::u64(..=bound_ms / 2));
+    }
+
+    /// DataStorage is back: a jitter, because it is for a fleet.
+    pub(super) fn hurry_redelivery(&mut self, now_ms: u64) {
+        if self.redelivery.with_ring(|ring| ring.is_any_due()) {
+            self.redelivery.hurry(now_ms + fastrand::u64(..=PAUSE_MIN_MS));
+        }
+    }
+
+    /// Events were lost: they are due in a while, if they are to be sent at all.
+    pub(super) fn expect_redelivery(&mut self, now_ms: u64) {
+        if self.redelivery.with_ring(|ring| ring.is_any_due()) {
+            self.redelivery.wants(now_ms + PAUSE_MIN_MS);
+        }
+    }
+}
+
+/// No batch is ever sent over it.
+pub(super) const REDELIVERY_SLOT: usize = usize::MAX - 1;
+/// What every DataStorage takes at once.
+const EVENTS_MAX: usize = 500;
+const PAUSE_MIN_MS: u64 = 1_000;
+const PAUSE_MAX_MS: u64 = 60_000;
