@@ -1,4 +1,4 @@
-//! Random faults over real sockets: whatever a server does to its connections, what is said to be
+//! Random faults over real sockets: whatever server and network do to connections, what is said to be
 //! stored is stored, and nothing else is lost.
 //!
 //! `LEDGERLINE_CASES` runs more seeds; one that fails is printed, and `LEDGERLINE_SEED` runs it
@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ledgerline::{Stage, Store};
-use ledgerline_testkit::{Reply, Scripted, WAIT, assert_all_delivered, config, event};
+use ledgerline_testkit::{
+    End, Network, Proxy, Reply, Scripted, WAIT, Way, assert_all_delivered, config, event,
+};
 
 const JSON_201: &[u8] = b"HTTP/1.1 201 Created\r\ncontent-type: application/json\r\n";
 
@@ -19,7 +21,7 @@ fn reply(random: &mut fastrand::Rng, faults_left: &mut u32) -> Reply {
         return Reply::Store;
     }
     *faults_left -= 1;
-    match random.u8(0..12) {
+    match random.u8(0..13) {
         0 => Reply::Close,
         1 => Reply::Hang,
         2 => Reply::StoreAndCut { bytes: 0 },
@@ -32,12 +34,30 @@ fn reply(random: &mut fastrand::Rng, faults_left: &mut u32) -> Reply {
         7 => Reply::Garbage(JSON_201),
         8 => Reply::status([500, 502, 504][random.usize(0..3)]),
         9 => Reply::status([503, 429, 408][random.usize(0..3)]),
+        10 => Reply::StoreAndClose,
         _ => Reply::Answer {
             status: 503,
             head: "connection: close\r\n".to_owned(),
             body: String::new(),
         },
     }
+}
+
+/// One way of the next connection: mostly a bad one, until the network has had its fun.
+fn way(random: &mut fastrand::Rng, faults_left: &mut u32, bytes_max: usize) -> Way {
+    let mut way = Way::default();
+    if *faults_left == 0 || random.bool() {
+        return way;
+    }
+    *faults_left -= 1;
+    match random.u8(0..8) {
+        0 => way.latency = Duration::from_millis(random.u64(1..5)),
+        1 => way.piece_bytes = random.usize(1..200),
+        2..4 => way.end = Some((random.usize(0..bytes_max), End::Reset)),
+        4..6 => way.end = Some((random.usize(0..bytes_max), End::HalfClose)),
+        _ => way.end = Some((random.usize(0..bytes_max), End::Hang)),
+    }
+    way
 }
 
 fn run(seed: u64) {
@@ -48,7 +68,13 @@ fn run(seed: u64) {
     for _ in 0..random.u32(0..4) {
         server.reset_next(random.usize(0..5_000));
     }
-    let mut config = config(&server.url());
+    let (mut network_random, mut network_faults_left) = (random.fork(), random.u32(0..8));
+    let network = Proxy::start(server.addr(), move |_| {
+        let (random, faults_left) = (&mut network_random, &mut network_faults_left);
+        let up = way(random, faults_left, 100_000);
+        Network { up, down: way(random, faults_left, 5_000) }
+    });
+    let mut config = config(&network.url());
     config.batch_events_max = random.usize(1..200);
     config.connections_max = random.usize(1..6);
     config.pipeline_depth_max = random.usize(1..4);

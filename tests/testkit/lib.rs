@@ -24,6 +24,7 @@ mod front;
 mod gate;
 mod http;
 mod log;
+mod proxy;
 mod scripted;
 mod served;
 
@@ -33,6 +34,7 @@ pub use events::{assert_all_delivered, config, event, record_until_refused};
 pub use front::{Authority, Front};
 pub use gate::Gate;
 pub use log::Log;
+pub use proxy::{End, Network, Proxy, Way};
 pub use scripted::{Reply, Request, ReservedPort, Scripted, StoredEvent};
 pub use served::{Row, Served, serve};
 

@@ -35,6 +35,8 @@ pub enum Reply {
         /// Bytes of the answer that are sent.
         bytes: usize,
     },
+    /// Stores the events, answers that it closes the connection with that, and does.
+    StoreAndClose,
     /// Stores the events, answers, and sends these bytes right behind, as nobody asked for.
     StoreAndMore(&'static [u8]),
     /// An answer; nothing is stored.

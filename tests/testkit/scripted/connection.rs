@@ -123,23 +123,28 @@ impl Connection<'_> {
         match reply {
             Reply::Store => {
                 shared.store(request);
-                self.write(&stored(request, |event| event.event_id))?;
+                self.write(&stored(request, "", |event| event.event_id))?;
             }
             Reply::StoreUnderOwnIds => {
                 shared.store(request);
                 let own = |event: &StoredEvent| Uuid::from_u128(!event.event_id.as_u128());
-                self.write(&stored(request, own))?;
+                self.write(&stored(request, "", own))?;
             }
             Reply::StoreAndCut { bytes } => {
                 shared.store(request);
-                let answer = stored(request, |event| event.event_id);
+                let answer = stored(request, "", |event| event.event_id);
                 assert!(bytes < answer.len(), "the answer has only {} bytes", answer.len());
                 self.write(&answer[..bytes])?;
                 return Ok(Next::Close);
             }
+            Reply::StoreAndClose => {
+                shared.store(request);
+                self.write(&stored(request, "connection: close\r\n", |event| event.event_id))?;
+                return Ok(Next::Close);
+            }
             Reply::StoreAndMore(more) => {
                 shared.store(request);
-                let answer = stored(request, |event| event.event_id);
+                let answer = stored(request, "", |event| event.event_id);
                 self.write(&[answer.as_slice(), more].concat())?;
             }
             Reply::Answer { status, head, body } => self.write(&answer(status, &head, &body))?,
@@ -213,11 +218,11 @@ fn events(body: Vec<u8>) -> Result<(String, Vec<StoredEvent>), String> {
 }
 
 /// What our DataStorage answers.
-fn stored(request: &Request, id: impl Fn(&StoredEvent) -> Uuid) -> Vec<u8> {
+fn stored(request: &Request, head: &str, id: impl Fn(&StoredEvent) -> Uuid) -> Vec<u8> {
     let ids: Vec<String> =
         request.events.iter().map(|event| format!("\"{}\"", id(event).hyphenated())).collect();
     let body = format!(r#"{{"event_ids":[{}],"message":"stored"}}"#, ids.join(","));
-    answer(201, "content-type: application/json\r\n", &body)
+    answer(201, &format!("content-type: application/json\r\n{head}"), &body)
 }
 
 fn answer(status: u16, head: &str, body: &str) -> Vec<u8> {
