@@ -1,7 +1,8 @@
 //! Random servers and random loads against the machine, in virtual time.
 //!
 //! Whatever happens, nothing may be lost, settled twice or left behind: at a server that keeps ids,
-//! each event ends as stored once, or as a dead letter that the server had refused alone.
+//! each event ends as stored once, or as a dead letter that the server had refused alone, or as
+//! dropped for a reason that the limits give.
 //! `LEDGERLINE_CASES` runs more seeds; a seed that fails is printed, and `LEDGERLINE_SEED` runs it
 //! alone.
 
@@ -76,6 +77,12 @@ fn run(seed: u64) {
     limits.connections_max = random.usize(1..17);
     limits.pipeline_depth_max = random.usize(1..4);
     limits.retry_delay_max_ms = random.u64(100..10_000);
+    limits.in_flight_bytes_max = [1, 100_000, 1 << 20, 32 << 20][random.usize(0..4)];
+    limits.retries_max = (random.u8(0..4) == 0).then(|| random.u32(0..5));
+    limits.give_up_after_ms = (random.u8(0..4) == 0).then(|| random.u64(1..20_000));
+    let is_evicting = random.u8(0..4) == 0;
+    let (may_give_up, may_expire) =
+        (limits.retries_max.is_some(), limits.give_up_after_ms.is_some());
     let react = move |now_ms, in_flight, events: &[u32]| server.react(now_ms, in_flight, events);
     let mut simulation = Simulation::new(limits, Box::new(react));
     for _ in 0..random.u32(1..6) {
@@ -85,12 +92,24 @@ fn run(seed: u64) {
         if random.bool() {
             simulation.delivery.flush();
         }
+        if is_evicting && random.bool() {
+            simulation.evict(random.usize(1..4));
+        }
     }
     simulation.drain();
     let dead: HashSet<u32> =
         simulation.settled.get(&Outcome::DeadLettered).into_iter().flatten().copied().collect();
-    let delivered = simulation.settled.get(&Outcome::Delivered).map_or(0, Vec::len);
-    assert_eq!(delivered + dead.len(), simulation.pushed as usize, "each is settled once");
+    let count = |outcome| simulation.settled.get(&outcome).map_or(0, Vec::len);
+    for (outcome, may_be) in [
+        (Outcome::GaveUp, may_give_up),
+        (Outcome::Expired, may_expire),
+        (Outcome::Evicted, is_evicting),
+    ] {
+        assert!(may_be || count(outcome) == 0, "{outcome}");
+    }
+    let mut settled: Vec<_> = simulation.settled.values().flatten().copied().collect();
+    settled.sort_unstable();
+    assert!(settled.into_iter().eq(0..simulation.pushed), "each is settled once");
     let stored: HashSet<u32> = simulation.stored.iter().copied().collect();
     for event in simulation.settled.get(&Outcome::Delivered).into_iter().flatten() {
         assert!(stored.contains(event), "{event} is said to be stored");

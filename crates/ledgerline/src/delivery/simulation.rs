@@ -69,12 +69,20 @@ impl Simulation {
             self.now_ms += 1;
             for _ in 0..events_per_ms {
                 let (index, accepted_ms) = (self.pushed, self.now_ms);
-                self.delivery.push(Record { block: 0, index, bytes: 700, accepted_ms });
+                let block = index / BLOCK_RECORDS;
+                self.delivery.push(Record { block, index, bytes: 700, accepted_ms });
                 self.pushed += 1;
             }
             self.step();
         }
         self
+    }
+
+    /// Makes room for as many blocks, the oldest first, as far as they are full.
+    pub(super) fn evict(&mut self, blocks: usize) {
+        let full: Vec<_> = (0..self.pushed / BLOCK_RECORDS).collect();
+        self.delivery.evict(&full, blocks);
+        self.step();
     }
 
     /// Lets time pass until nothing is left, from one moment at which something happens to the
@@ -93,6 +101,7 @@ impl Simulation {
 
     fn step(&mut self) {
         self.delivery.advance(self.now_ms);
+        self.delivery.expire(self.now_ms);
         let (due, coming) =
             std::mem::take(&mut self.coming).into_iter().partition(|it| it.0 <= self.now_ms);
         self.coming = coming;
@@ -123,6 +132,8 @@ impl Simulation {
         let events: Vec<_> =
             spans.iter().flat_map(|span| span.first..span.first + span.count).collect();
         let in_flight = self.coming.len() + 1;
+        let bytes = self.delivery.in_flight_bytes();
+        assert!(in_flight == 1 || bytes <= self.delivery.limits.in_flight_bytes_max, "{bytes}");
         self.in_flight_max = self.in_flight_max.max(in_flight);
         let reaction = (self.server)(self.now_ms, in_flight, &events);
         let (after_ms, coming) = match reaction {
@@ -198,6 +209,9 @@ pub(super) fn limits() -> Limits {
         in_flight_bytes_max: 32 << 20,
     }
 }
+
+/// As if every so many records were a block of their own.
+const BLOCK_RECORDS: u32 = 300;
 
 fn place_of(event: u32, events: &[u32]) -> Option<u32> {
     events.iter().position(|it| *it == event).map(|place| place as u32)
