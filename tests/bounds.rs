@@ -1,6 +1,7 @@
 //! What is too much is refused with a typed error, counted, and harms nothing else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ledgerline::{
@@ -53,6 +54,43 @@ fn a_full_buffer_refuses_and_takes_events_again_once_the_server_recovers() {
     assert_eq!(closed.report.accounts.refused.full, 1);
     assert_eq!(server.stored_count() as u64, accepted + 1);
     assert_eq!(server.repeats(), 0);
+}
+
+#[test]
+fn a_full_buffer_costs_callers_no_encoding() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let server = Scripted::start(move |_| Reply::Store.after(&held));
+    let store = Store::start(least(&server.url())).unwrap();
+    let (accepted, _) = record_until_refused(&store, &event("rr-too-much"));
+    let unseen = Unseen(AtomicUsize::new(0));
+    let data = Value(&unseen);
+    for _ in 0..100 {
+        let refused = store.record(&with(&data, "rr-unseen")).unwrap_err();
+        assert_eq!(refused, Refused::Full { buffer_bytes: 1 << 20 });
+    }
+    assert_eq!(unseen.0.load(Ordering::Relaxed), 0);
+    assert_eq!(store.accounts().refused.full, 101, "and each is counted");
+    gate.open();
+    store.flush(WAIT).unwrap();
+    store.record(&with(&data, "rr-seen")).expect("there is room again");
+    assert_eq!(unseen.0.load(Ordering::Relaxed), 1);
+    assert_all_delivered(&store.close(WAIT).unwrap().report.accounts, accepted + 1);
+}
+
+/// Counts how often it is encoded.
+struct Unseen(AtomicUsize);
+
+impl Serialize for Unseen {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        serializer.serialize_some(&Kind { event_type: "gateway.signal.received" })
+    }
+}
+
+#[derive(Serialize)]
+struct Kind {
+    event_type: &'static str,
 }
 
 #[test]

@@ -75,9 +75,11 @@ pub(crate) struct Lane {
     tally: CachePadded<Tally>,
 }
 
-/// Counters that the lane's producers write, on a line of their own.
+/// What the lane's producers count and note, on a line of its own.
 #[derive(Default)]
 struct Tally {
+    /// The lane's word when a producer last found no block for it.
+    full_word: AtomicU64,
     emitted: AtomicU64,
     full: AtomicU64,
     closed: AtomicU64,
@@ -147,6 +149,25 @@ impl Lanes {
             let state = block.load_state(Ordering::Relaxed);
             block.expect_write(state.count(), state.used(), bytes.min(EXPECTED_BYTES_MAX));
         }
+    }
+
+    /// Whether a producer has found no block since one was last recycled: the driver knows.
+    #[must_use]
+    pub fn is_starving(&self) -> bool {
+        self.shared.is_starving.load(Ordering::Relaxed) // A hint, as in `starve`.
+    }
+
+    /// Whether a record of any length would find no room in the lane at this moment: so that none is
+    /// made in vain. Who is refused because of this alone has told nobody: ask only while
+    /// [`is_starving`](Self::is_starving).
+    #[must_use]
+    pub fn is_full(&self, lane: usize) -> bool {
+        let Lane { word, tally } = &self.shared.lanes[lane];
+        // Relaxed: nothing is read through the word. If it is still the one for which there was no
+        // block, the lane needs one now: what is sealed stays so, and no word names a life of a
+        // block twice (I3).
+        word.load(Ordering::Relaxed) == tally.full_word.load(Ordering::Relaxed)
+            && self.shared.pool.blocks_free() == 0
     }
 
     /// Accepts a record, or says why not. Never waits, never allocates, makes no system call but
@@ -381,7 +402,7 @@ impl Shared {
             if lane_word.load(Ordering::Relaxed) != from {
                 return Ok(());
             }
-            self.starve();
+            self.starve(lane, from);
             return Err(Refusal::Full);
         };
         let block = &self.blocks()[id as usize];
@@ -406,8 +427,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Tells the driver, once, that there is no block.
-    fn starve(&self) {
+    /// Notes that there is no block for the lane while its word is this, and tells the driver once.
+    fn starve(&self, lane: usize, word: u64) {
+        let full_word = &self.lanes[lane].tally.full_word;
+        if full_word.load(Ordering::Relaxed) != word {
+            full_word.store(word, Ordering::Relaxed);
+        }
         // Relaxed: a hint. The bell makes the driver look; the flag only keeps a storm of refusals
         // from ringing for each.
         if !self.is_starving.load(Ordering::Relaxed)

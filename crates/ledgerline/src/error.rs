@@ -48,7 +48,8 @@ pub enum StartError {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// The buffer has no room. Recording again later may succeed.
+    /// The buffer has no room. Recording again later may succeed. The event may not have been
+    /// looked at: another reason to refuse it shows only when there is room.
     #[error("refused: the buffer of {buffer_bytes} bytes is full")]
     Full {
         /// The bound.

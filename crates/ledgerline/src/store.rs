@@ -102,6 +102,9 @@ impl Store {
     /// as refused.
     pub fn record(&self, event: &Event<'_>) -> Result<Receipt, Refused> {
         let inner = &*self.inner;
+        if inner.is_full() {
+            return Err(inner.refuse_unseen());
+        }
         inner.with_record(event, |lane, record| {
             inner.lanes.record(lane, record, inner.clock.coarse_ms())
         })

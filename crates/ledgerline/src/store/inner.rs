@@ -59,6 +59,24 @@ impl<T> From<mpsc::error::TrySendError<T>> for Unsent {
 }
 
 impl Inner {
+    /// Whether the calling thread's event would find no room, whatever it is.
+    pub(super) fn is_full(&self) -> bool {
+        // In this order: the first is false on the common path.
+        self.lanes.is_starving()
+            && Process::current() == self.process
+            && self.lanes.is_full(thread::lane(self.producers.len()))
+    }
+
+    /// Refuses an event for want of room without having looked at it: a full buffer costs callers
+    /// no encoding.
+    #[cold]
+    pub(super) fn refuse_unseen(&self) -> Refused {
+        let lane = thread::lane(self.producers.len());
+        let _ = self.lanes.next_producer_seq(lane); // The event's number, which nobody will see.
+        self.lanes.count_refusal(lane, Refusal::Full);
+        self.refused(Refusal::Full)
+    }
+
     /// Encodes the event in the thread's scratch, and hands the record to `hand_in`.
     pub(super) fn with_record(
         &self,
