@@ -20,11 +20,24 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// Before the next try of a batch.
+    pub(super) fn retry_pause_ms(&self, tries: u32, random: &mut fastrand::Rng) -> u64 {
+        self.jitter_ms(tries, self.retry_delay_max_ms, random)
+    }
+
+    /// Before the next probe of an endpoint that takes nothing. Shorter: it is one request for all
+    /// that is held, and by what it finds out late, all of that is late.
+    pub(super) fn probe_pause_ms(&self, tries: u32, random: &mut fastrand::Rng) -> u64 {
+        self.jitter_ms(tries, self.retry_delay_max_ms.min(PROBE_PAUSE_MAX_MS), random)
+    }
+
     /// Full jitter: evenly from nothing to the exponential bound. Brooker, "Exponential backoff
     /// and jitter", AWS Architecture Blog, 2015.
-    pub(super) fn jitter_ms(&self, tries: u32, random: &mut fastrand::Rng) -> u64 {
+    fn jitter_ms(&self, tries: u32, max_ms: u64, random: &mut fastrand::Rng) -> u64 {
         let doublings = tries.saturating_sub(1).min(20);
-        let bound_ms = (self.retry_delay_min_ms << doublings).min(self.retry_delay_max_ms);
+        let bound_ms = (self.retry_delay_min_ms << doublings).min(max_ms);
         random.u64(1..=bound_ms.max(1))
     }
 }
+
+const PROBE_PAUSE_MAX_MS: u64 = 5_000;

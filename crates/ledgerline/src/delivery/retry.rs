@@ -59,7 +59,7 @@ impl Delivery {
 
     pub(super) fn open_breaker(&mut self, cause: Cause, pause_min_ms: u64, now_ms: u64) {
         let Self { breaker, random, limits, .. } = self;
-        breaker.open(now_ms, cause, pause_min_ms, |tries| limits.jitter_ms(tries, random));
+        breaker.open(now_ms, cause, pause_min_ms, |tries| limits.probe_pause_ms(tries, random));
     }
 
     pub(super) fn retry(&mut self, batch: BatchId, delay_min_ms: u64, now_ms: u64) {
@@ -67,7 +67,7 @@ impl Delivery {
             return self.settle(batch, Outcome::GaveUp, now_ms);
         }
         let failures = self.batches[&batch].failures;
-        let delay_ms = delay_min_ms + self.limits.jitter_ms(failures, &mut self.random);
+        let delay_ms = delay_min_ms + self.limits.retry_pause_ms(failures, &mut self.random);
         self.retries.set(now_ms + delay_ms, batch);
     }
 

@@ -156,6 +156,17 @@ fn a_failed_batch_keeps_its_records_and_its_own_timer() {
 
 #[test]
 fn pauses_grow_with_full_jitter_up_to_their_bound() {
+    let (limits, mut random) = (limits(), fastrand::Rng::with_seed(7));
+    for (tries, bound_ms) in [(1, 100), (2, 200), (5, 1_600), (200, 30_000)] {
+        let pauses = (0..1_000).map(|_| limits.retry_pause_ms(tries, &mut random));
+        let (least, most) = pauses.fold((u64::MAX, 0), |it, ms| (it.0.min(ms), it.1.max(ms)));
+        assert!(least < bound_ms / 10 && most > bound_ms * 9 / 10, "{least} to {most}");
+        assert!(most <= bound_ms, "{most} of {bound_ms}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_takes_nothing_is_asked_again_after_five_seconds_at_most() {
     let mut delivery = machine(limits());
     push(&mut delivery, 0, 10, 0, 10);
     let mut send = sends(&mut delivery, 1)[0];
@@ -163,12 +174,12 @@ fn pauses_grow_with_full_jitter_up_to_their_bound() {
     for attempt in 1..200 {
         delivery.failed(send.batch, &failure(Certainty::NotProcessed), now_ms);
         let (next_ms, next) = next_send_ms(&mut delivery);
-        let bound_ms = (100u64 << (attempt - 1).min(20)).min(30_000);
+        let bound_ms = (100u64 << (attempt - 1).min(20)).min(5_000);
         assert!((1..=bound_ms).contains(&(next_ms - now_ms)), "attempt {attempt}");
         longest_ms = longest_ms.max(next_ms - now_ms);
         (now_ms, send) = (next_ms, next);
     }
-    assert!(longest_ms > 20_000, "{longest_ms}");
+    assert!(longest_ms > 4_000, "{longest_ms}");
 }
 
 #[test]
