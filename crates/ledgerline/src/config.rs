@@ -71,7 +71,8 @@ pub struct Config {
     pub retry_delay_max: Duration,
     /// Connections to the server at most, 1 to 64. Default 16. The engine finds out how many serve
     /// best: it begins with one, and opens the next only when all
-    /// others wait for answers.
+    /// others wait for answers. Beside these there may be one that asks whether DataStorage is
+    /// ready, and one for lost events that are sent once more.
     pub connections_max: usize,
     /// Requests on the way on one connection at most, 1 to 16. Default 2. Stays at 1 until the
     /// server has shown that it keeps our ids, so that a resend is harmless.
@@ -97,7 +98,8 @@ pub struct Config {
     /// Further headers of each request, at most 16.
     pub headers: Vec<Header>,
     /// Lost events, dropped or dead-lettered, of which a copy is kept: at most 100,000. Default
-    /// 1,000. See [`Store::lost_events`](crate::Store::lost_events).
+    /// 1,000. See [`Store::lost_events`](crate::Store::lost_events). Of these, the dropped ones are
+    /// sent once more when DataStorage takes events again. Zero: none is kept, and none is sent.
     pub lost_events_max: usize,
     /// Bytes of these copies, at most 64 MiB. Default 4 MiB.
     pub lost_bytes_max: u64,

@@ -35,9 +35,9 @@
 //!
 //! # Threads and runtimes
 //! A [`Store`] is a cheap clone, and every method may be called from any thread, inside a tokio
-//! runtime of either flavour and outside of any: the engine has a thread and a runtime of its own.
-//! Methods that wait come in two kinds: `flush` and `close` block their thread, `flush_async` and
-//! `close_async` are futures for any executor.
+//! runtime of either flavour and outside of any: the engine has a thread and a runtime of its own,
+//! and a second thread that watches the first. Methods that wait come in two kinds: `flush` and
+//! `close` block their thread, `flush_async` and `close_async` are futures for any executor.
 
 mod clock;
 mod config;

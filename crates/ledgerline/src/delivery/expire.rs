@@ -1,4 +1,4 @@
-//! Events that nobody wants any longer after so long, where the configuration says so.
+//! Events that are given up for their age, where the configuration says so.
 
 use ledgerline_core::Outcome;
 

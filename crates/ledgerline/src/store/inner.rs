@@ -59,6 +59,11 @@ impl<T> From<mpsc::error::TrySendError<T>> for Unsent {
 }
 
 impl Inner {
+    pub(super) fn silence(&self) -> Duration {
+        let is_here = Process::current() == self.process;
+        if is_here { self.pulse.silence() } else { Duration::ZERO }
+    }
+
     /// Whether the calling thread's event would find no room, whatever it is.
     pub(super) fn is_full(&self) -> bool {
         // In this order: the first is false on the common path.
