@@ -3,7 +3,7 @@
 //! The first try comes a second after the loss, and these tests take as long.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use ledgerline::{Accounts, Config, Overflow, Settled, Store};
@@ -92,6 +92,30 @@ fn dead_letters_are_sent_once_more_on_command() {
     assert!(server.has_stored("rr-bad") && server.repeats() == 0);
     store.close(WAIT).unwrap();
     assert_eq!(store.resend_dead_letters(), 0);
+}
+
+/// Takes some seconds: it is asked slowly.
+#[test]
+fn a_server_that_refuses_whatever_it_is_sent_is_asked_slowly_until_it_relents() {
+    let state = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&state);
+    let server = Scripted::start(move |_| match seen.load(Ordering::Relaxed) {
+        0 => Reply::status(503),
+        1 => Reply::problem(422, "validation-error"),
+        _ => Reply::Store,
+    });
+    let store = record(&server.url(), &["rr-1"; 20], |_| {});
+    store.flush(WAIT).unwrap_err();
+    let before = server.requests().len();
+    state.store(1, Ordering::Relaxed);
+    // 20, 10, 5, 2, 1, and then those alone.
+    server.wait_for_requests(before + 4 + 6, WAIT);
+    state.store(2, Ordering::Relaxed);
+    wait_until_redelivered(&store, 15);
+    assert_eq!(store.lost_events().len(), 5);
+    assert!(server.requests().len() < before + 10 + 15, "it was not asked for each");
+    assert_eq!(store.resend_dead_letters(), 5);
+    wait_until_redelivered(&store, 20);
 }
 
 #[test]

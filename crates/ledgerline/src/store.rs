@@ -279,7 +279,8 @@ impl Store {
     }
 
     /// Sends the dead letters among the [lost events](Self::lost_events) once more, with their own
-    /// ids: for when it was DataStorage that was wrong about them. Returns how many there are.
+    /// ids, and dropped ones that were refused when that was done with them: for when it was
+    /// DataStorage that was wrong about them. Returns how many there are.
     ///
     /// What is stored then is counted as `redelivered`, and its copy removed; what is refused again
     /// stays. Events that were dropped need no call: they are sent once more by themselves, when

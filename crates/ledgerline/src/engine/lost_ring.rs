@@ -17,10 +17,13 @@ pub(crate) struct LostRing {
 struct Entry {
     number: u64,
     event: LostEvent,
-    /// To be sent once more: what was dropped is; a dead letter only when that is asked for.
+    /// To be sent once more: what was dropped is; what DataStorage has refused only when that is
+    /// asked for.
     is_due: bool,
     /// The outcome of an earlier try is unknown: DataStorage may have it.
     is_ambiguous: bool,
+    /// It was counted as possibly duplicated.
+    is_counted: bool,
 }
 
 /// Some of the lost events, to be sent together.
@@ -29,8 +32,6 @@ pub(super) struct Again {
     pub(super) numbers: Vec<u64>,
     /// A JSON array.
     pub(super) body: String,
-    /// How many of them DataStorage may have.
-    pub(super) ambiguous: u64,
     /// The first one's id.
     pub(super) first_id: String,
 }
@@ -45,19 +46,18 @@ impl LostRing {
         let (events_max, bytes_max) = max;
         self.bytes += event.json.len();
         let is_due = event.outcome != Outcome::DeadLettered;
-        let number = self.next_number;
-        self.next_number += 1;
-        self.entries.push_back(Entry { number, event, is_due, is_ambiguous });
+        let number = self.number();
+        self.entries.push_back(Entry { number, event, is_due, is_ambiguous, is_counted: false });
         while self.entries.len() > events_max || self.bytes > bytes_max {
             let Some(oldest) = self.entries.pop_front() else { return };
             self.bytes -= oldest.event.json.len();
         }
     }
 
-    /// Asks for all dead letters to be sent once more; how many there are.
+    /// Asks for all that DataStorage has refused to be sent once more; how many there are.
     pub(crate) fn resend_dead_letters(&mut self) -> usize {
-        let is_dead = |entry: &&mut Entry| entry.event.outcome == Outcome::DeadLettered;
-        self.entries.iter_mut().filter(is_dead).map(|entry| entry.is_due = true).count()
+        let refused = self.entries.iter_mut().filter(|entry| !entry.is_due);
+        refused.map(|entry| entry.is_due = true).count()
     }
 
     pub(super) fn is_any_due(&self) -> bool {
@@ -81,7 +81,6 @@ impl LostRing {
             again.body.push_str(if is_first { "" } else { "," });
             again.body.push_str(json);
             again.numbers.push(entry.number);
-            again.ambiguous += u64::from(entry.is_ambiguous);
         }
         again.body.push(']');
         again
@@ -102,6 +101,26 @@ impl LostRing {
         self.change(&[number], |entry| entry.is_due = false);
     }
 
+    /// It is refused as others were before it: the others behind it come first.
+    pub(super) fn postpone(&mut self, number: u64) {
+        let place = self.entries.binary_search_by_key(&number, |entry| entry.number);
+        if let Some(mut entry) = place.ok().and_then(|place| self.entries.remove(place)) {
+            entry.number = self.number();
+            self.entries.push_back(entry);
+        }
+    }
+
+    /// They are sent to a server that doesn't know them by their ids: how many of them it may have,
+    /// and were not counted as such.
+    pub(super) fn count_doubtful(&mut self, numbers: &[u64]) -> u64 {
+        let mut doubtful = 0;
+        self.change(numbers, |entry| {
+            doubtful += u64::from(entry.is_ambiguous && !entry.is_counted);
+            entry.is_counted |= entry.is_ambiguous;
+        });
+        doubtful
+    }
+
     /// They may have been stored.
     pub(super) fn doubt(&mut self, numbers: &[u64]) {
         self.change(numbers, |entry| entry.is_ambiguous = true);
@@ -114,7 +133,13 @@ impl LostRing {
         dead.take(count).map(|entry| entry.event.event_id.clone()).collect()
     }
 
-    fn change(&mut self, numbers: &[u64], change: impl Fn(&mut Entry)) {
+    /// Numbers are given in the order of the entries.
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    fn change(&mut self, numbers: &[u64], change: impl FnMut(&mut Entry)) {
         let is_meant = |entry: &&mut Entry| numbers.binary_search(&entry.number).is_ok();
         self.entries.iter_mut().filter(is_meant).for_each(change);
     }
@@ -155,6 +180,21 @@ mod tests {
         ring.remove(&again.numbers[2..]);
         assert_eq!(ring.due(10, 100).body, "[{1}]");
         assert_eq!((ring.events().len(), ring.bytes), (2, 6), "what is refused stays to be read");
+    }
+
+    #[test]
+    fn doubt_is_counted_once_and_what_is_postponed_comes_last() {
+        let mut ring = ring();
+        let numbers = ring.due(10, 100).numbers;
+        assert_eq!(ring.count_doubtful(&numbers), 0);
+        ring.doubt(&numbers[..2]);
+        assert_eq!(ring.count_doubtful(&numbers), 2);
+        assert_eq!(ring.count_doubtful(&numbers), 0);
+        ring.postpone(numbers[0]);
+        let again = ring.due(10, 100);
+        assert_eq!(again.body, "[{3},{4},{1}]");
+        ring.remove(&again.numbers);
+        assert_eq!((ring.events().len(), ring.bytes), (1, 3));
     }
 
     #[test]

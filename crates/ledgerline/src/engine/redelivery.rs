@@ -26,6 +26,8 @@ pub(super) struct Redelivery {
     events_max: usize,
     /// Requests that came to nothing, in a row.
     failures: u32,
+    /// Events that were refused alone, in a row.
+    refused: u32,
 }
 
 impl Redelivery {
@@ -37,6 +39,7 @@ impl Redelivery {
             next_ms: None,
             events_max: EVENTS_MAX,
             failures: 0,
+            refused: 0,
         }
     }
 
@@ -86,7 +89,8 @@ impl Engine {
             return;
         };
         if !self.delivery.is_idempotent() {
-            self.driver.count_possibly_duplicated(again.ambiguous);
+            let doubtful = redelivery.with_ring(|ring| ring.count_doubtful(&again.numbers));
+            self.driver.count_possibly_duplicated(doubtful);
         }
         let body = vec![Bytes::copy_from_slice(again.body.as_bytes())];
         wire.send(0, &self.target, credentials.lines(now_ms), body);
@@ -118,15 +122,23 @@ impl Engine {
                 self.driver.count_redelivered(events as u64);
                 tracing::info!(events, "lost audit events delivered after all");
                 self.redelivery.events_max = EVENTS_MAX.min(2 * events);
+                self.redelivery.refused = 0;
+                self.redelivery.hurry(now_ms);
+            }
+            Verdict::TooBig | Verdict::Refused { .. } if events > 1 => {
+                self.redelivery.events_max = events / 2;
                 self.redelivery.hurry(now_ms);
             }
             Verdict::TooBig | Verdict::Refused { .. } => {
-                if events == 1 {
+                self.redelivery.refused += 1;
+                if self.redelivery.refused <= REFUSED_MAX {
                     self.redelivery.with_ring(|ring| ring.refuse(again.numbers[0]));
                     tracing::warn!(status = answer.status, "a lost audit event is refused again");
+                    self.redelivery.hurry(now_ms);
+                } else {
+                    self.redelivery.with_ring(|ring| ring.postpone(again.numbers[0]));
+                    self.pause_redelivery(now_ms);
                 }
-                self.redelivery.events_max = (events / 2).max(1);
-                self.redelivery.hurry(now_ms);
             }
             verdict => {
                 if verdict == (Verdict::Retry { is_ambiguous: true }) {
@@ -173,5 +185,7 @@ impl Engine {
 pub(super) const REDELIVERY_SLOT: usize = usize::MAX - 1;
 /// What every DataStorage takes at once.
 const EVENTS_MAX: usize = 500;
+/// More in a row, and it is the server that refuses, whatever the events.
+const REFUSED_MAX: u32 = 5;
 const PAUSE_MIN_MS: u64 = 1_000;
 const PAUSE_MAX_MS: u64 = 60_000;
