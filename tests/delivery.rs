@@ -8,6 +8,8 @@ use ledgerline_testkit::{Gate, Reply, Scripted, WAIT, assert_all_delivered, conf
 /// An interval that no test lives to see: what is sent, is sent for another reason.
 const NEVER: Duration = Duration::from_secs(600);
 
+const HOUR: Duration = Duration::from_secs(3_600);
+
 #[test]
 fn what_was_flushed_is_found_by_a_query_at_once() {
     let server = serve();
@@ -118,6 +120,22 @@ fn close_against_a_hanging_server_says_how_much_it_left_and_where() {
     assert_eq!((accounts.accepted, accounts.delivered, accounts.pending), (25, 0, 0));
     assert_eq!((accounts.dropped.closed, accounts.dropped.total()), (25, 25));
     assert_eq!(accounts.possibly_stored, 10, "what was in flight may have arrived");
+}
+
+#[test]
+fn close_tries_once_more_what_was_to_wait_for_longer_than_it_does() {
+    for refusal in ["retry-after: 300\r\n", ""] {
+        let head = format!("content-type: text/plain\r\n{refusal}");
+        let (status, body) = (503, String::new());
+        let server = Scripted::replying([Reply::Answer { status, head, body }]);
+        let mut config = config(&server.url());
+        (config.retry_delay_min, config.retry_delay_max) = (HOUR, HOUR);
+        let store = Store::start(config).unwrap();
+        store.record(&event("rr-1")).unwrap();
+        store.flush(Duration::from_millis(100)).unwrap_err();
+        assert_all_delivered(&store.close(Duration::from_secs(2)).unwrap().report.accounts, 1);
+        assert_eq!(server.requests().len(), 2);
+    }
 }
 
 #[test]

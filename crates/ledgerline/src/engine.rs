@@ -248,6 +248,9 @@ impl Engine {
     fn turn(&mut self, now_ms: u64) {
         self.take(now_ms);
         self.delivery.advance(now_ms);
+        if self.calls.is_last_try(now_ms) {
+            self.delivery.retry_now(now_ms);
+        }
         while let Some(send) = self.delivery.next_send(now_ms) {
             self.send(send);
         }

@@ -100,6 +100,13 @@ impl Breaker {
         self.open.as_ref().map(|open| open.cause)
     }
 
+    /// The next probe is due at this moment at the latest.
+    pub(crate) fn probe_at(&mut self, at_ms: u64) {
+        if let Some(open) = &mut self.open {
+            open.probe_ms = open.probe_ms.min(at_ms);
+        }
+    }
+
     /// When the next probe is due, unless one is under way.
     pub(crate) fn probe_ms(&self) -> Option<u64> {
         self.open.as_ref().filter(|open| open.probe.is_none()).map(|open| open.probe_ms)

@@ -3,9 +3,11 @@
 //! A batch waits on its own timer and holds no slot meanwhile. When it is the endpoint that takes
 //! nothing, the breaker opens, and all wait for one that finds out.
 
-use ledgerline_core::Outcome;
+use std::collections::HashSet;
 
-use super::{BatchId, Delivery, lateness::Cause};
+use ledgerline_core::{Outcome, Wheel};
+
+use super::{Batch, BatchId, Delivery, lateness::Cause};
 
 impl Delivery {
     /// No connection could be made.
@@ -69,6 +71,21 @@ impl Delivery {
         let failures = self.batches[&batch].failures;
         let delay_ms = delay_min_ms + self.limits.retry_pause_ms(failures, &mut self.random);
         self.retries.set(now_ms + delay_ms, batch);
+    }
+
+    /// Ends every pause, those that the server asked for included: for what would be lost otherwise.
+    /// Of an endpoint that takes nothing it is still one batch that finds out.
+    pub(crate) fn retry_now(&mut self, now_ms: u64) {
+        let Self { retries, ready, batches, breaker, .. } = self;
+        *retries = Wheel::new(now_ms);
+        let is_ready: HashSet<BatchId> = ready.iter().copied().collect();
+        let waits = |(id, batch): &(&BatchId, &Batch)| {
+            batch.connection.is_none() && !is_ready.contains(*id)
+        };
+        let mut waiting: Vec<_> = batches.iter().filter(waits).map(|(id, _)| *id).collect();
+        waiting.sort_unstable();
+        ready.extend(waiting);
+        breaker.probe_at(now_ms);
     }
 
     /// The batch's try has failed: whether that was the last that it was given.

@@ -63,6 +63,8 @@ struct Closing {
     /// Of several calls, the one with the earliest deadline decides.
     deadline: Duration,
     deadline_ms: u64,
+    /// When everything is tried once more, whatever it waits for: half-way to the deadline.
+    last_try_ms: Option<u64>,
     lost_before: Lost,
     replies: Vec<Reply<Result<Closed, CloseError>>>,
     result: Option<Result<Closed, CloseError>>,
@@ -95,7 +97,15 @@ impl Calls {
     /// The earliest deadline.
     pub(super) fn next_ms(&self) -> Option<u64> {
         let flushes = self.flushes.iter().map(|flush| flush.deadline_ms);
-        flushes.chain(self.closing.iter().map(|closing| closing.deadline_ms)).min()
+        let closing = self.closing.iter();
+        let closing = closing.map(|it| it.last_try_ms.unwrap_or(it.deadline_ms));
+        flushes.chain(closing).min()
+    }
+
+    /// Whether it is time for the last try before a close gives up. True once.
+    pub(super) fn is_last_try(&mut self, now_ms: u64) -> bool {
+        let last_try_ms = self.closing.as_mut().map(|closing| &mut closing.last_try_ms);
+        last_try_ms.is_some_and(|at_ms| at_ms.take_if(|at_ms| *at_ms <= now_ms).is_some())
     }
 
     /// Tells those who wait for the end what it was.
@@ -152,6 +162,7 @@ impl Engine {
         let closing = self.calls.closing.get_or_insert_with(|| Closing {
             deadline,
             deadline_ms: deadline_ms(now_ms, deadline),
+            last_try_ms: Some(deadline_ms(now_ms, deadline / 2)),
             lost_before,
             replies: Vec::new(),
             result: None,
@@ -159,6 +170,7 @@ impl Engine {
         if deadline_ms(now_ms, deadline) < closing.deadline_ms {
             closing.deadline = deadline;
             closing.deadline_ms = deadline_ms(now_ms, deadline);
+            closing.last_try_ms = Some(deadline_ms(now_ms, deadline / 2));
         }
         closing.replies.retain(|reply| !reply.is_abandoned());
         if closing.replies.len() >= PENDING_MAX {
