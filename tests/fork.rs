@@ -4,10 +4,13 @@
 //! In a process of its own, because a fork copies whatever other tests of the process are doing.
 #![expect(unsafe_code, reason = "there is no safe way to fork")]
 
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ledgerline::{CloseError, FlushError, Refused, Stage, Standing, Store, WaitError};
-use ledgerline_testkit::{Scripted, WAIT, assert_all_delivered, config, event};
+use ledgerline_testkit::{
+    Reply, Scripted, WAIT, assert_all_delivered, config, event, record_until_refused,
+};
 
 /// Runs `child` in a forked child, and returns its exit status; None if a signal ended it.
 fn in_a_child(child: impl FnOnce() -> i32) -> Option<i32> {
@@ -43,6 +46,8 @@ fn a_forked_child_is_refused_and_may_start_a_store_of_its_own() {
             store.flush(WAIT) == Err(FlushError::Forked),
             store.close(WAIT) == Err(CloseError::Forked),
             store.report(WAIT).is_none(),
+            store.latest_report().is_none() && store.lost_events().is_empty(),
+            store.resend_dead_letters() == 0 && store.silence() == Duration::ZERO,
             store.accounts().refused.forked == 2 && store.accounts().accepted == 0,
         ];
         if let Some(failed) = checks.iter().position(|holds| !holds) {
@@ -70,4 +75,49 @@ fn a_forked_child_is_refused_and_may_start_a_store_of_its_own() {
     };
     let random = |id: ledgerline::Uuid| id.as_u128() as u64;
     assert_ne!(random(id_of("rr-child")), random(id_of("rr-after")));
+}
+
+/// The blocks aren't in the child, and what it has where they were is its own.
+#[test]
+fn the_last_handle_dropped_in_a_child_takes_none_of_its_memory() {
+    let server = Scripted::storing();
+    let store = Store::start(config(&server.url())).unwrap();
+    store.record(&event("rr-1")).unwrap();
+    store.close(WAIT).unwrap();
+    let mut handle = Some(store);
+    let status = in_a_child(|| {
+        // Each large enough for a mapping of its own: some lie where the blocks were.
+        let mut maps: Vec<_> = (0..32).map(|_| vec![1_u8; 4 << 20]).collect();
+        drop(handle.take());
+        maps.iter_mut().flatten().step_by(4_096).for_each(|byte| *byte = 2);
+        i32::from(maps.iter().flatten().step_by(4_096).any(|byte| *byte != 2))
+    });
+    assert_eq!(status, Some(0), "a signal ended it");
+}
+
+#[test]
+fn a_store_dropped_in_a_child_touches_none_of_its_threads() {
+    let server = Scripted::storing();
+    let mut store = Some(Store::start(config(&server.url())).unwrap());
+    let status = in_a_child(|| {
+        drop(store.take());
+        // Whatever the child's first thread is named by, it can be waited for.
+        let joined = std::thread::spawn(|| 7).join();
+        i32::from(!matches!(joined, Ok(7)))
+    });
+    assert_eq!(status, Some(0));
+    store.expect("the parent has it").close(WAIT).unwrap();
+}
+
+#[test]
+fn a_future_that_a_child_is_the_first_to_poll_is_refused() {
+    let server = Scripted::start(|_| Reply::Hang);
+    let store = Store::start(config(&server.url())).unwrap();
+    record_until_refused(&store, &event("rr-1"));
+    let mut waiting = std::pin::pin!(store.record_async(&event("rr-waiting")));
+    let status = in_a_child(|| {
+        let polled = waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        i32::from(polled != Poll::Ready(Err(Refused::Forked)))
+    });
+    assert_eq!(status, Some(0));
 }

@@ -2,8 +2,12 @@
 #![cfg_attr(not(ledgerline_loom), expect(unsafe_code, reason = "takes mapped memory as blocks"))]
 
 use std::io;
+#[cfg(not(ledgerline_loom))]
+use std::mem::ManuallyDrop;
 
 use crate::block::Block;
+#[cfg(not(ledgerline_loom))]
+use crate::process::Process;
 
 /// Memory that holds an engine's blocks.
 ///
@@ -20,8 +24,10 @@ pub trait Backing: Send + Sync + 'static {
 #[cfg(not(ledgerline_loom))]
 #[derive(Debug)]
 pub struct Anonymous {
-    memory: memmap2::MmapRaw,
+    /// Not there in a forked child, which may have other memory where it was.
+    memory: ManuallyDrop<memmap2::MmapRaw>,
     blocks: usize,
+    process: Process,
 }
 
 #[cfg(not(ledgerline_loom))]
@@ -41,11 +47,22 @@ impl Anonymous {
             // the addresses stay known. A kernel that has none refuses, and it is as well.
             let _ = memory.advise(memmap2::Advice::HugePage);
         }
-        let anonymous = Self { memory: memory.into(), blocks };
+        let memory = ManuallyDrop::new(memory.into());
+        let anonymous = Self { memory, blocks, process: Process::current() };
         for block in anonymous.blocks() {
             block.touch_pages();
         }
         Ok(anonymous)
+    }
+}
+
+#[cfg(not(ledgerline_loom))]
+impl Drop for Anonymous {
+    fn drop(&mut self) {
+        if self.process == Process::current() {
+            // SAFETY: once, and nobody uses the memory after this.
+            unsafe { ManuallyDrop::drop(&mut self.memory) }
+        }
     }
 }
 

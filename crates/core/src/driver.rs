@@ -22,6 +22,7 @@ use crate::{
 };
 
 pub use loan::Loan;
+pub use rebuild::REBUILDS_MAX;
 pub use verify::Imbalance;
 
 /// The one handle that may take, settle and recycle.
@@ -36,6 +37,9 @@ pub struct Driver {
     lent_out: Vec<u32>,
     totals: Totals,
     is_closed: bool,
+    rebuilds: u32,
+    /// A block was recycled since that was last asked.
+    has_recycled: bool,
 }
 
 /// A committed record that was taken: the driver now owes it an [`Outcome`].
@@ -69,6 +73,8 @@ impl Driver {
             lent_out: Vec::with_capacity(shared.blocks().len()),
             totals: Totals::default(),
             is_closed: false,
+            rebuilds: 0,
+            has_recycled: false,
             shared,
         }
     }
@@ -253,6 +259,12 @@ impl Driver {
         oldest.min()
     }
 
+    /// Blocks whose records are all settled, and that will be free when the last loan ends.
+    #[must_use]
+    pub fn blocks_lent_out(&self) -> usize {
+        self.lent_out.len()
+    }
+
     /// Blocks, all of them.
     #[must_use]
     pub fn blocks(&self) -> usize {
@@ -265,10 +277,17 @@ impl Driver {
         self.shared.pool.blocks_free()
     }
 
-    /// Whether a lane would find a block.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.shared.pool.blocks_free() > 0
+    /// Whether those who wait for room should try: a lane would find a block, or may have been
+    /// given one since this was last asked, or somebody has just failed to find one.
+    ///
+    /// With a block to be had nobody starves any longer, whatever was noted while it came back.
+    pub fn may_have_room(&mut self) -> bool {
+        let has_room = self.shared.pool.blocks_free() > 0;
+        let is_starving = self.is_starving();
+        if has_room && is_starving {
+            self.shared.is_starving.store(false, Ordering::Relaxed); // A hint, as where it is set.
+        }
+        std::mem::take(&mut self.has_recycled) || has_room || is_starving
     }
 
     /// Whether a producer has found no block since one was last recycled.
@@ -328,11 +347,15 @@ impl Driver {
         abandoned
     }
 
-    /// [`close`](Self::close) for an engine that has failed: who records is told so.
+    /// [`close`](Self::close) for an engine that has failed: who records is told so. Of blocks and
+    /// lanes it looks at nothing but their words, so that it works whatever else is wrong; what it
+    /// seals, [`rebuild`](Self::rebuild) finds.
     pub fn fail(&mut self) {
         // Relaxed: the swaps that close the lanes publish it.
         self.shared.has_failed.store(true, Ordering::Relaxed);
-        self.close();
+        for lane in 0..self.shared.lanes.len() {
+            while !self.shut_lane(lane, |_, _| {}) {}
+        }
     }
 
     /// The accounts, exact on the out side.
@@ -492,22 +515,32 @@ impl Driver {
     }
 
     fn close_lane(&mut self, lane: usize) -> bool {
+        let mut sealed = None;
+        let is_closed = self.shut_lane(lane, |word, state| sealed = Some((word, state)));
+        if let Some((word, state)) = sealed {
+            self.meet(lane as u32, word);
+            self.seal_known(word.id, state);
+            self.held.push(word.id); // Taken, and recycled, by the next `take_sealed`.
+        }
+        is_closed
+    }
+
+    /// Seals the lane's block and closes the lane; false if somebody was faster. Tells which block
+    /// it has sealed.
+    fn shut_lane(&self, lane: usize, sealed: impl FnOnce(BlockWord, State)) -> bool {
         // Acquire: as in `open_block`.
         let packed = self.shared.lanes[lane].word.load(Ordering::Acquire);
         let seq = match LaneWord::unpack(packed) {
             LaneWord::Closed(_) => return true,
             LaneWord::Empty(seq) => seq,
             LaneWord::Block(word) => {
-                let shared = Arc::clone(&self.shared);
-                let block = &shared.blocks()[word.id as usize];
+                let block = &self.shared.blocks()[word.id as usize];
                 let state = block.load_state(Ordering::Relaxed);
                 if !state.is_sealed() {
                     if block.swap_state(state, state.sealed()).is_err() {
                         return false;
                     }
-                    self.meet(lane as u32, word);
-                    self.seal_known(word.id, state);
-                    self.held.push(word.id); // Taken, and recycled, by the next `take_sealed`.
+                    sealed(word, state);
                 }
                 block.base_seq() + u64::from(state.count())
             }
@@ -560,6 +593,7 @@ impl Driver {
         // producer that starves after that says so again.
         self.shared.is_starving.store(false, Ordering::Relaxed);
         self.shared.pool.push_block(id);
+        self.has_recycled = true;
     }
 
     fn publish(&self) {

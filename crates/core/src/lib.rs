@@ -59,7 +59,7 @@ mod model;
 pub use accounts::{Accounts, Dropped, Outcome, Refused};
 pub use backing::{Anonymous, Backing};
 pub use block::{BLOCK_BYTES, Block, RECORDS_PER_BLOCK};
-pub use driver::{Driver, Imbalance, Loan, Record, Waiting};
+pub use driver::{Driver, Imbalance, Loan, REBUILDS_MAX, Record, Waiting};
 pub use lanes::{Bell, Lanes, RECORD_BYTES_MAX, Refusal, SeqTargets};
 pub use process::Process;
 pub use receipt::Receipt;

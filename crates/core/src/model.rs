@@ -43,6 +43,12 @@
 //! - a status cleared before the state, or Relaxed; stored Relaxed when settled; loaded Relaxed, or
 //!   the state behind it: `a_standing_is_never_that_of_another_life`
 //! - nothing noted of what was pushed out: `what_is_forgotten_is_not_said_to_be_delivered`
+//! - what was forgotten taken to be no younger than the state that was read:
+//!   `what_is_forgotten_in_later_lives_is_not_said_to_be_delivered`
+//! - a status marked Relaxed: `a_standing_is_never_that_of_another_life`; by a rebuild:
+//!   `a_standing_across_a_rebuild_is_never_that_of_another_life`
+//! - the rebuild's watermark read after its walk:
+//!   `a_rebuilt_driver_takes_what_is_not_settled_once_more`
 //! - either fence of the sleepers left out: `a_sleeper_is_woken_by_what_it_waits_for`
 //! - a rebuild that forgets sealed blocks, or that they are sealed:
 //!   `a_rebuilt_driver_takes_what_is_not_settled_once_more`

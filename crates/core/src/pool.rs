@@ -1,13 +1,15 @@
 //! The three queues of block handles: `ready`, `hot`, `free`.
 //!
-//! `ready` and `free` have room for every block, and a block's handle is in at most one queue at a
-//! time, so a push cannot fail. `hot` is small: blocks that were in use a moment ago, and whose
+//! `free` has room for every block, and a free block's handle is in one queue once. `ready` has room
+//! for every block, and once more for each rebuild of the driver: a rebuild finds blocks that were
+//! sealed and not pushed yet, and they may be sealed again before that push comes. So a push cannot
+//! fail. `hot` is small: blocks that were in use a moment ago, and whose
 //! memory is still in cache, are used again before the others.
 
 #[cfg(not(ledgerline_loom))]
 use crossbeam_queue::ArrayQueue;
 
-use crate::word::BlockWord;
+use crate::{driver::REBUILDS_MAX, word::BlockWord};
 
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -27,7 +29,7 @@ impl Pool {
     /// All of `blocks` blocks free.
     pub(crate) fn new(blocks: usize, hot: usize) -> Self {
         let pool = Self {
-            ready: ArrayQueue::new(blocks),
+            ready: ArrayQueue::new(blocks * (1 + REBUILDS_MAX as usize)),
             hot: ArrayQueue::new(hot),
             free: ArrayQueue::new(blocks),
         };
@@ -50,7 +52,9 @@ impl Pool {
 
     pub(crate) fn push_ready(&self, ready: Ready) {
         if self.ready.push(ready).is_err() {
-            unreachable!("`ready` has room for every block, and a sealed block is pushed once");
+            unreachable!(
+                "`ready` has room for every block and every rebuild, and a seal is pushed once"
+            );
         }
     }
 

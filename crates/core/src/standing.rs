@@ -144,8 +144,12 @@ impl Exceptions {
             if let Some(span) = kept.spans.iter().rev().find(is_it) {
                 return span.status.standing();
             }
-            let forgotten = kept.forgotten[block as usize];
-            if forgotten.is_some_and(|youngest| age >= generations_between(youngest, now)) {
+            // `now` was read before the lock: what was forgotten may be of a later life than that.
+            let is_forgotten = |youngest| {
+                let behind = generations_between(youngest, now);
+                behind > AGE_MAX || age >= behind
+            };
+            if kept.forgotten[block as usize].is_some_and(is_forgotten) {
                 return Standing::Forgotten;
             }
         }
@@ -209,6 +213,18 @@ mod tests {
         assert_eq!(exceptions.of_ended(0, 4, 3, 8), Standing::Forgotten);
         assert_eq!(exceptions.of_ended(0, 6, 3, 8), settled(Outcome::Delivered));
         assert_eq!(exceptions.of_ended(0, 7, 1, 8), settled(Outcome::DeadLettered));
+    }
+
+    #[test]
+    fn who_was_stopped_between_the_state_and_the_memory_is_told_no_falsehood() {
+        let exceptions = Exceptions::new(1);
+        exceptions.note(exception(5, 3)); // The reader sees the state of life 6, and is stopped.
+        for _ in 0..SPANS_MAX {
+            exceptions.note(exception(7, 0)); // Pushes out that of life 5,
+        }
+        assert_eq!(exceptions.of_ended(0, 5, 3, 6), Standing::Forgotten);
+        exceptions.note(exception(8, 0)); // and one of life 7.
+        assert_eq!(exceptions.of_ended(0, 5, 3, 6), Standing::Forgotten);
     }
 
     #[test]

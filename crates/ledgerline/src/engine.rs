@@ -254,10 +254,13 @@ impl Engine {
         while let Some(send) = self.delivery.next_send(now_ms) {
             self.send(send);
         }
+        if now_ms >= self.next_verify_ms {
+            self.delivery.expire(now_ms);
+        }
         self.settle();
         self.evict();
         self.driver.tend_pool();
-        if self.driver.has_room() {
+        if self.driver.may_have_room() {
             self.room.give();
         }
         if std::mem::take(&mut self.has_news) {
@@ -265,8 +268,6 @@ impl Engine {
         }
         self.note_present(now_ms);
         if now_ms >= self.next_verify_ms {
-            self.delivery.expire(now_ms);
-            self.settle();
             self.next_verify_ms = now_ms + VERIFY_INTERVAL_MS;
             if let Err(imbalance) = self.driver.verify() {
                 tracing::error!(%imbalance, "the audit accounts do not balance");
@@ -365,7 +366,7 @@ impl Engine {
 
     /// Makes room, where the configuration asks for it, when half of the reserve is used up.
     fn evict(&mut self) {
-        let free = self.driver.blocks_free();
+        let free = self.driver.blocks_free() + self.driver.blocks_lent_out();
         if free < self.reserve_blocks.div_ceil(2) {
             let wanted = self.reserve_blocks - free;
             self.delivery.evict(&self.driver.sealed_blocks(), wanted);

@@ -272,9 +272,13 @@ impl Store {
     }
 
     /// The last events that were dropped or dead-lettered, the oldest first: as many as
-    /// `lost_events_max` and `lost_bytes_max` of the configuration allow.
+    /// `lost_events_max` and `lost_bytes_max` of the configuration allow. None in a process forked
+    /// off the store's.
     #[must_use]
     pub fn lost_events(&self) -> Vec<LostEvent> {
+        if self.inner.is_forked() {
+            return Vec::new(); // The engine's thread may have held the lock, for ever in a child.
+        }
         self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner).events()
     }
 
@@ -286,6 +290,9 @@ impl Store {
     /// stays. Events that were dropped need no call: they are sent once more by themselves, when
     /// DataStorage takes events again. Never blocks. After `close`, nothing is sent.
     pub fn resend_dead_letters(&self) -> usize {
+        if self.inner.is_forked() {
+            return 0;
+        }
         let mut lost = self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let events = lost.resend_dead_letters();
         drop(lost);
@@ -302,9 +309,13 @@ impl Store {
     }
 
     /// The engine's last report, without asking for a new one: at most a second old while the
-    /// engine lives. None before the first. Never blocks for longer than a copy takes.
+    /// engine lives. None before the first, and in a process forked off the store's. Never blocks
+    /// for longer than a copy takes.
     #[must_use]
     pub fn latest_report(&self) -> Option<Report> {
+        if self.inner.is_forked() {
+            return None;
+        }
         self.inner.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

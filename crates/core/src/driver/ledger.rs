@@ -60,7 +60,21 @@ impl LaneLedger {
 
     pub(super) fn seal(&mut self, life: &Life) {
         let count = life.final_count.expect("sealed");
+        if count == 0 {
+            return self.forget(life.base_seq);
+        }
         self.stretch(life).end = Some(life.base_seq + u64::from(count));
+        self.advance();
+    }
+
+    /// A block sealed without a record shares its base with the next one, whichever was met first.
+    /// Its stretch is one of those on which nothing was noted, and these are all alike.
+    fn forget(&mut self, base_seq: u64) {
+        let untouched = |stretch: &Stretch| {
+            (stretch.base_seq, stretch.settled_to, stretch.end) == (base_seq, base_seq, None)
+        };
+        let place = self.stretches.iter().position(untouched);
+        self.stretches.remove(place.expect("a block that was met has its stretch"));
         self.advance();
     }
 
@@ -88,8 +102,8 @@ impl LaneLedger {
         self.advance();
     }
 
-    /// The stretch of a block that isn't recycled yet. A block sealed without a record shares its
-    /// base with the next one; what is still to be settled belongs to the last of them.
+    /// The stretch of a block that isn't recycled yet, and has a record. One without may share its
+    /// base, met before it, until it is known to be sealed.
     fn stretch(&mut self, life: &Life) -> &mut Stretch {
         let end = self.stretches.partition_point(|stretch| stretch.base_seq <= life.base_seq);
         let stretch = &mut self.stretches[end - 1];

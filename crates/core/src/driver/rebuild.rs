@@ -14,10 +14,16 @@ use crate::{
 
 impl Driver {
     /// Forgets what was taken, and takes it again: records that are not settled come once more.
-    /// Those that were sent may have been stored; they are marked, and their number is returned.
+    /// Those that were sent may have been stored; they are marked, and the number of those that were
+    /// not marked before is returned.
     ///
     /// For the owner of a driver after a panic, with no request under way any longer.
+    ///
+    /// # Panics
+    /// At more than [`REBUILDS_MAX`] in the driver's life.
     pub fn rebuild(&mut self) -> u64 {
+        self.rebuilds += 1;
+        assert!(self.rebuilds <= REBUILDS_MAX, "the queue of sealed blocks has room for no more");
         let shared = Arc::clone(&self.shared);
         self.lives.fill(Life::default());
         self.held.clear();
@@ -51,7 +57,7 @@ impl Driver {
         for status in &block.status[..state.count() as usize] {
             let known = Status(status.load(Ordering::Relaxed));
             settled += u32::from(known.is_settled());
-            if known.is_sent() {
+            if known.is_sent() && !known.is_possibly_stored() {
                 sent += 1;
                 // Release: pairs with the Acquire in `Lanes::standing`.
                 status.store(known.possibly_stored().0, Ordering::Release);
@@ -68,3 +74,6 @@ impl Driver {
         sent
     }
 }
+
+/// How often a driver may be rebuilt: each time costs room in a queue.
+pub const REBUILDS_MAX: u32 = 4;

@@ -1,10 +1,10 @@
 //! A producer that is stopped in the middle of `record`, played by hand on its words.
 
 use crate::{
-    Anonymous, Bell, Driver, Lanes, Outcome, Record,
+    Anonymous, Bell, Driver, Lanes, Outcome, Record, Refusal,
     pool::Ready,
     sync::Ordering,
-    word::{BlockWord, IndexWord, LaneWord},
+    word::{BlockWord, IndexWord, LaneWord, State},
 };
 
 struct Deaf;
@@ -203,4 +203,127 @@ fn a_rebuilt_driver_knows_that_what_has_no_block_any_longer_was_settled() {
     driver.settle(0, 0, 1, Outcome::Delivered);
     assert!(driver.has_reached(&targets));
     driver.verify().unwrap();
+}
+
+/// As `install` does, for a lane whose block is sealed, or that has none.
+fn install(lanes: &Lanes, seq: u64) -> Stopped {
+    let shared = lanes.shared();
+    let id = shared.pool.pop_block().expect("a block is free");
+    let block = &shared.blocks()[id as usize];
+    let generation = block.load_state(Ordering::Relaxed).generation();
+    block.opening.base_seq.store(seq, Ordering::Release);
+    block.state.store(State::opened(generation).0, Ordering::Release);
+    let word = LaneWord::Block(BlockWord { id, generation });
+    shared.lanes[0].word.store(word.pack(), Ordering::Release);
+    Stopped::new(lanes)
+}
+
+/// Longer than a record's age in its block can be said.
+const HOUR_MS: u64 = 3_600_000;
+
+#[test]
+fn a_block_sealed_without_a_record_stops_no_watermark_whenever_it_is_met() {
+    for is_parked_on in [false, true] {
+        let (lanes, mut driver) = engine();
+        let empty = install(&lanes, 0); // Its installer was stopped right behind this.
+        if is_parked_on {
+            assert!(driver.park(), "there is nothing in it");
+        }
+        empty.seal(); // Another found it too old, and was stopped before the push.
+        lanes.record(0, &[1; 10], HOUR_MS).unwrap();
+        lanes.record(0, &[1; 10], HOUR_MS).unwrap();
+        let (targets, id) = (lanes.seq_targets(), Stopped::new(&lanes).word.id);
+        assert_eq!(
+            taken(|sink| _ = driver.take_open(u64::MAX, &mut |record| sink(record))),
+            [0, 1]
+        );
+        driver.settle(id, 0, 1, Outcome::Delivered);
+        empty.push();
+        driver.take_sealed(&mut |_| panic!("it is empty"));
+        driver.settle(id, 1, 1, Outcome::Delivered);
+        driver.verify().unwrap();
+        assert!(driver.has_reached(&targets), "a flush would wait for ever");
+    }
+}
+
+#[test]
+fn a_block_sealed_without_a_record_stops_no_watermark_after_a_rebuild() {
+    let (lanes, mut driver) = engine();
+    let _empty = install(&lanes, 0);
+    lanes.record(0, &[1; 10], HOUR_MS).unwrap(); // Seals it, and installs the next.
+    driver.rebuild();
+    let (targets, id) = (lanes.seq_targets(), Stopped::new(&lanes).word.id);
+    driver.take_sealed(&mut |_| panic!("it is empty"));
+    assert_eq!(taken(|sink| _ = driver.take_open(u64::MAX, &mut |record| sink(record))), [0]);
+    driver.settle(id, 0, 1, Outcome::Delivered);
+    driver.verify().unwrap();
+    assert!(driver.has_reached(&targets), "a flush would wait for ever");
+}
+
+#[test]
+fn a_sealer_that_comes_after_a_rebuild_finds_room_for_its_push() {
+    let (lanes, mut driver) = engine();
+    let big = vec![1; 300 * 1024]; // One to a block.
+    lanes.record(0, &[1; 100], 0).unwrap();
+    let stopped = Stopped::new(&lanes);
+    stopped.seal();
+    driver.rebuild();
+    assert_eq!(taken(|sink| driver.take_sealed(&mut |record| sink(record))), [0]);
+    driver.settle(0, 0, 1, Outcome::Delivered);
+    assert_eq!(driver.blocks_free(), 3);
+    for _ in 0..3 {
+        lanes.record(0, &big, 0).unwrap();
+    }
+    assert_eq!(lanes.record(0, &big, 0), Err(Refusal::Full)); // Seals and pushes the third.
+    stopped.push();
+    assert_eq!(taken(|sink| driver.take_sealed(&mut |record| sink(record))), [0, 0, 0]);
+    driver.verify().unwrap();
+}
+
+#[test]
+fn who_waits_for_room_is_told_although_another_has_taken_the_block() {
+    let (lanes, mut driver) = engine();
+    let big = vec![1; 300 * 1024];
+    for _ in 0..3 {
+        lanes.record(0, &big, 0).unwrap();
+    }
+    assert_eq!(lanes.try_record(0, &big, 0), Err(Refusal::Full)); // The one who waits.
+    assert!(driver.may_have_room(), "it may have come too late to see a block");
+    driver.take_sealed(&mut |_| {});
+    driver.settle(0, 0, 1, Outcome::Delivered);
+    lanes.record(0, &[1; 10], 0).unwrap();
+    assert!(driver.may_have_room());
+    lanes.try_record(0, &[1; 10], 0).expect("there is room in the block that another installed");
+    assert!(!driver.may_have_room());
+}
+
+#[test]
+fn nobody_starves_while_there_is_a_block() {
+    let (lanes, mut driver) = engine();
+    lanes.shared().is_starving.store(true, Ordering::Relaxed); // Noted late.
+    assert!(driver.may_have_room() && !driver.is_starving());
+}
+
+#[test]
+fn what_a_rebuild_has_marked_it_does_not_count_again() {
+    let (lanes, mut driver) = engine();
+    lanes.record(0, &[1; 10], 0).unwrap();
+    taken(|sink| _ = driver.take_open(u64::MAX, &mut |record| sink(record)));
+    driver.mark_sent(0, 0, 1);
+    assert_eq!(driver.rebuild(), 1);
+    assert_eq!(driver.rebuild(), 0, "it was not sent since");
+}
+
+#[test]
+fn an_engine_that_failed_with_wrong_notes_closes_all_the_same() {
+    let (lanes, mut driver) = engine();
+    lanes.record(0, &[1; 10], 0).unwrap();
+    // No record is known to be taken: nothing but the words is looked at.
+    driver.fail();
+    assert_eq!(lanes.record(0, &[1; 10], 0), Err(Refusal::Failed));
+    driver.rebuild();
+    driver.close();
+    assert_eq!(driver.abandon(Outcome::GaveUp, &mut |_| {}), 1);
+    driver.verify().unwrap();
+    assert_eq!(driver.accounts().pending, 0);
 }

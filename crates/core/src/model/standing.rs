@@ -3,7 +3,7 @@
 use loom::{sync::Notify, thread};
 
 use crate::{
-    Outcome, Refusal, Sleepers, Standing,
+    Lanes, Outcome, Refusal, Sleepers, Standing,
     model::{assert_same, drain, engine, produce, settle_all, take_all},
     sync::Arc,
 };
@@ -60,6 +60,60 @@ fn what_is_forgotten_is_not_said_to_be_delivered() {
         let seen = reader.join().unwrap();
         assert!(known.contains(&seen), "{seen:?}");
         assert_eq!(lanes.standing(receipt), Standing::Forgotten);
+    });
+}
+
+/// The same while the block lives on, and what is pushed out is of lives that the reader has not
+/// seen.
+#[test]
+fn what_is_forgotten_in_later_lives_is_not_said_to_be_delivered() {
+    loom::model(|| {
+        let (lanes, mut driver, _) = engine(1, 1);
+        let fill = |lanes: &Lanes| {
+            let receipt = lanes.record(0, &[1, 0], 0).unwrap();
+            lanes.record(0, &[1, 1], 0).unwrap();
+            assert_eq!(lanes.record(0, &[1, 2], 0), Err(Refusal::Full));
+            receipt
+        };
+        let receipt = fill(&lanes);
+        let records = take_all(&mut driver);
+        let reader = {
+            let lanes = lanes.clone();
+            thread::spawn(move || lanes.standing(receipt))
+        };
+        driver.settle(records[0].block, 0, 2, Outcome::Evicted);
+        for _ in 0..3 {
+            fill(&lanes);
+            let records = take_all(&mut driver);
+            driver.settle(records[0].block, 0, 2, Outcome::DeadLettered);
+        }
+        let known = [Standing::Recorded, settled(Outcome::Evicted), Standing::Forgotten];
+        let seen = reader.join().unwrap();
+        assert!(known.contains(&seen), "{seen:?}");
+    });
+}
+
+/// A rebuild marks what was sent, and what it marks is of the block's present life.
+#[test]
+fn a_standing_across_a_rebuild_is_never_that_of_another_life() {
+    loom::model(|| {
+        let (lanes, mut driver, _) = engine(1, 1);
+        let receipt = lanes.record(0, &[1, 0], 0).unwrap();
+        lanes.record(0, &[1, 1], 0).unwrap();
+        assert_eq!(lanes.record(0, &[1, 2], 0), Err(Refusal::Full));
+        let records = take_all(&mut driver);
+        let reader = {
+            let lanes = lanes.clone();
+            thread::spawn(move || lanes.standing(receipt))
+        };
+        driver.settle(records[0].block, 0, 2, Outcome::DeadLettered);
+        lanes.record(0, &[3, 3], 0).unwrap();
+        let block = take_all(&mut driver)[0].block;
+        driver.mark_sent(block, 0, 1);
+        driver.rebuild();
+        let known = [Standing::Recorded, settled(Outcome::DeadLettered)];
+        let seen = reader.join().unwrap();
+        assert!(known.contains(&seen), "{seen:?}");
     });
 }
 

@@ -86,6 +86,11 @@ impl Calls {
         self.must_take &= is_more;
     }
 
+    /// What was taken for the calls under way lies in the lanes again.
+    pub(super) fn take_again(&mut self) {
+        self.must_take = true;
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.closing.is_some()
     }

@@ -9,7 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 
-use ledgerline_core::Outcome;
+use ledgerline_core::{Outcome, REBUILDS_MAX};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
@@ -76,39 +76,44 @@ impl Engine {
             self.readiness.disconnect();
             self.redelivery.disconnect();
             self.delivery.restart(self.clock.now_ms());
-            let sent = self.driver.rebuild();
+            let sent_again = self.driver.rebuild();
             if !self.delivery.is_idempotent() {
-                self.driver.count_possibly_duplicated(sent);
+                self.driver.count_possibly_duplicated(sent_again);
             }
             self.lanes = LaneWatch::Until(0);
-            sent
+            self.calls.take_again();
+            self.has_news = true; // What was settled before the panic may not have been told.
+            // In here, because a panic may have come from whoever writes the log.
+            let restarts = self.restarts;
+            tracing::error!(restarts, sent_again, "the audit engine panicked, and goes on");
         }));
-        match restart {
-            Ok(sent_again) => {
-                let restarts = self.restarts;
-                tracing::error!(restarts, sent_again, "the audit engine panicked, and goes on");
-                true
-            }
-            Err(_) => false,
-        }
+        restart.is_ok()
     }
 
     /// No event is accepted any more, what is left is given up, and nobody is told that all is
     /// well.
     fn fail(&mut self) -> Last {
+        self.driver.fail();
         let given_up = catch_unwind(AssertUnwindSafe(|| {
             self.driver.rebuild();
-            self.driver.fail();
+            self.driver.close();
             self.abandon(Outcome::GaveUp)
         }));
         let report = catch_unwind(AssertUnwindSafe(|| self.report())).ok();
         let accounts = report.as_ref().map(|report| report.accounts);
         let given_up = given_up.ok();
-        tracing::error!(?given_up, ?accounts, "the audit engine has failed, and refuses events");
+        let _ = catch_unwind(|| {
+            tracing::error!(
+                ?given_up,
+                ?accounts,
+                "the audit engine has failed, and refuses events"
+            );
+        });
         Last { closed: Err(CloseError::Failed), report }
     }
 }
 
 /// Threads that look up the server's name, which may hang.
 const RESOLVER_THREADS_MAX: usize = 4;
-const RESTARTS_MAX: u32 = 3;
+/// And once more to give up.
+const RESTARTS_MAX: u32 = REBUILDS_MAX - 1;

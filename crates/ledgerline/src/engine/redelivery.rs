@@ -66,7 +66,9 @@ impl Redelivery {
     /// The engine has ended, or begins anew.
     pub(super) fn disconnect(&mut self) {
         self.wire = None;
-        self.under_way = None;
+        if let Some(again) = self.under_way.take() {
+            self.with_ring(|ring| ring.doubt(&again.numbers));
+        }
     }
 
     fn with_ring<T>(&self, act: impl FnOnce(&mut LostRing) -> T) -> T {

@@ -119,6 +119,11 @@ impl Inner {
 
     /// Hands in a record; None if there is no room. Counts a refusal, unless it is for that.
     pub(super) fn attempt(&self, lane: usize, record: &[u8]) -> Option<Result<Receipt, Refusal>> {
+        if self.is_forked() {
+            // A future may be polled in a child.
+            self.lanes.count_refusal(lane, Refusal::Forked);
+            return Some(Err(Refusal::Forked));
+        }
         match self.lanes.try_record(lane, record, self.clock.coarse_ms()) {
             Err(Refusal::Full) => None,
             Err(refusal) => {
@@ -241,6 +246,11 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if self.is_forked() {
+            // The engine's thread isn't here, and its handle may be another thread's by now.
+            let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+            return std::mem::forget(thread);
+        }
         let command = Command::Close {
             lost_before: Lost::default(),
             deadline: ABANDONED_DEADLINE,

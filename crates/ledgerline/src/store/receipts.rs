@@ -130,6 +130,9 @@ impl Store {
 impl Inner {
     /// Whether it is known that the record has reached the stage, or won't.
     fn look(&self, receipt: Receipt, stage: Stage) -> Option<Result<Standing, WaitError>> {
+        if self.is_forked() {
+            return Some(Err(WaitError::Forked)); // A future may be polled in a child.
+        }
         // Before the look: what the engine settled at its end is then seen below.
         let has_ended = self.ended.get().is_some();
         let standing = self.lanes.standing(receipt);
