@@ -4,6 +4,7 @@
 //! In a process of its own, because a fork copies whatever other tests of the process are doing.
 #![expect(unsafe_code, reason = "there is no safe way to fork")]
 
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -100,10 +101,18 @@ fn a_store_dropped_in_a_child_touches_none_of_its_threads() {
     let server = Scripted::storing();
     let mut store = Some(Store::start(config(&server.url())).unwrap());
     let status = in_a_child(|| {
+        // The system may give them what named the engine's threads.
+        let (go_on, waits) = mpsc::channel::<()>();
+        let waits = Arc::new(Mutex::new(waits));
+        let spawn = |_| {
+            let waits = Arc::clone(&waits);
+            std::thread::spawn(move || waits.lock().is_ok_and(|waits| waits.recv().is_err()))
+        };
+        let threads: Vec<_> = (0..4).map(spawn).collect();
         drop(store.take());
-        // Whatever the child's first thread is named by, it can be waited for.
-        let joined = std::thread::spawn(|| 7).join();
-        i32::from(!matches!(joined, Ok(7)))
+        drop(go_on);
+        let joined = threads.into_iter().map(std::thread::JoinHandle::join);
+        i32::from(joined.filter(|joined| matches!(joined, Ok(true))).count() != 4)
     });
     assert_eq!(status, Some(0));
     store.expect("the parent has it").close(WAIT).unwrap();
