@@ -123,6 +123,19 @@ fn close_against_a_hanging_server_says_how_much_it_left_and_where() {
 }
 
 #[test]
+fn a_flush_that_waits_when_a_close_gives_up_is_told_so() {
+    let server = Scripted::start(|_| Reply::Hang);
+    let store = Store::start(config(&server.url())).unwrap();
+    store.record(&event("rr-1")).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| store.flush(10 * WAIT));
+        server.wait_for_requests(1, WAIT);
+        store.close(Duration::from_millis(50)).unwrap_err();
+        assert_eq!(waiting.join().unwrap(), Err(FlushError::Closed));
+    });
+}
+
+#[test]
 fn close_tries_once_more_what_was_to_wait_for_longer_than_it_does() {
     for refusal in ["retry-after: 300\r\n", ""] {
         let head = format!("content-type: text/plain\r\n{refusal}");

@@ -145,3 +145,22 @@ fn sentry_gets_a_warning() {
     let messages: Vec<_> = events.iter().filter_map(|event| event.message.clone()).collect();
     assert!(messages.iter().any(|it| it.contains("audit events lost")), "{messages:?}");
 }
+
+#[test]
+fn the_dead_letters_before_the_fuse_blew_are_listed() {
+    let (_alone, log) = log();
+    let server = Scripted::start(|_| Reply::problem(422, "validation-error"));
+    let store = Store::start(config(&server.url())).unwrap();
+    for _ in 0..200 {
+        store.record(&event("rr-1")).unwrap();
+    }
+    log.wait_for("dead letters that may be good", WAIT);
+    let dead = store.lost_events();
+    assert!(!dead.is_empty() && dead.len() < 20, "{}", dead.len());
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("dead letters that may be good"));
+    let line = line.expect("waited for");
+    assert!(dead.iter().all(|it| line.contains(&it.event_id)), "{line}");
+    assert_eq!(store.resend_dead_letters(), dead.len());
+    store.close(Duration::ZERO).unwrap_err();
+}

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use ledgerline::{Accounts, FlushError, Json, Store};
 use ledgerline_testkit::{
-    Gate, Reply, ReservedPort, Scripted, WAIT, assert_all_delivered, config, event,
+    End, Gate, Network, Proxy, Reply, ReservedPort, Scripted, WAIT, Way, assert_all_delivered,
+    config, event, serve,
 };
 
 /// Records one event at a server with these replies, flushes, and returns what came of it.
@@ -212,7 +213,40 @@ fn a_server_that_proved_to_keep_our_ids_makes_a_resend_harmless() {
         let accounts = store.flush(WAIT).unwrap().accounts;
         assert_all_delivered(&accounts, 3);
         assert_eq!(accounts.possibly_duplicated, expected, "{first:?}");
+        let requests = server.requests();
+        assert_eq!(requests[1].text, requests[2].text, "the same bytes once more");
     }
+}
+
+#[test]
+fn a_batch_that_is_held_has_not_failed() {
+    let server = Scripted::replying([Reply::status(404), Reply::status(403)]);
+    let mut config = config(&server.url());
+    config.retries_max = Some(0);
+    let store = Store::start(config).unwrap();
+    store.record(&event("rr-1")).unwrap();
+    assert_all_delivered(&store.flush(WAIT).unwrap().accounts, 1);
+}
+
+/// With our own DataStorage, whose answers are lost on the way: asked, it has each event once.
+#[test]
+fn answers_that_are_lost_leave_no_event_twice_in_the_real_server() {
+    const EVENTS: u64 = 300;
+    let server = serve();
+    let lossy = Network { down: Way::ending(60, End::Reset), ..Network::default() };
+    let network = Proxy::start(server.addr(), move |connection| {
+        if connection < 3 { lossy.clone() } else { Network::default() }
+    });
+    let mut config = config(&network.url());
+    config.batch_events_max = 50;
+    let store = Store::start(config).unwrap();
+    for _ in 0..EVENTS {
+        store.record(&event("rr-1")).unwrap();
+    }
+    let report = store.close(WAIT).unwrap().report;
+    assert_all_delivered(&report.accounts, EVENTS);
+    assert!(report.batches.failed.ambiguous > 0, "{report:?}");
+    assert_eq!(server.count(&[("correlation_id", "rr-1")]), EVENTS);
 }
 
 #[test]

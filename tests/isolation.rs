@@ -11,7 +11,7 @@ use ledgerline_testkit::{
     Reply, Request, Scripted, WAIT, assert_all_delivered, config, event, serve,
 };
 
-/// How many times as much as in the test suite; see `scripts/bars`.
+/// How many times as much as in the test suite: `LEDGERLINE_SCALE=50` for a thousand batches.
 fn scale() -> usize {
     std::env::var("LEDGERLINE_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
@@ -132,4 +132,32 @@ fn answers_of_another_service_cost_no_event() {
             scope.spawn(move || delivered_once_it_relents(Reply::status(status), 0));
         }
     });
+}
+
+/// An id that the server has with other content: a repeat would never be stored.
+#[test]
+fn an_event_whose_id_is_taken_is_dead_lettered_alone() {
+    let server = Scripted::start(|request| {
+        let taken = request.events.iter().position(|event| is_poison(&event.correlation_id));
+        match taken {
+            Some(index) => Reply::Answer {
+                status: 409,
+                head: "content-type: application/problem+json\r\n".to_owned(),
+                body: format!(
+                    r#"{{"type":"https://x/problems/event-id-conflict","index":{index}}}"#
+                ),
+            },
+            None => Reply::Store,
+        }
+    });
+    let store = Store::start(config(&server.url())).unwrap();
+    let bad = store.record(&event("poison-1")).unwrap();
+    for _ in 0..9 {
+        store.record(&event("rr-1")).unwrap();
+    }
+    store.flush(WAIT).unwrap_err();
+    let accounts = store.accounts();
+    assert_eq!((accounts.delivered, accounts.dead_lettered), (9, 1), "{accounts:?}");
+    let error = store.wait(bad, Stage::Stored, WAIT).unwrap_err();
+    assert!(matches!(error, WaitError::Undelivered { outcome: Settled::DeadLettered, .. }));
 }

@@ -41,8 +41,8 @@ fn deliver(
 /// head, the body, the answer's head and content, and behind them.
 #[test]
 fn a_connection_that_is_cut_anywhere() {
-    const REQUEST: [usize; 6] = [0, 1, 90, 300, 5_000, 40_000];
-    const ANSWER: [usize; 6] = [0, 1, 20, 70, 120, 2_000];
+    const REQUEST: [usize; 7] = [0, 1, 90, 300, 5_000, 20_000, 40_000];
+    const ANSWER: [usize; 7] = [0, 1, 20, 70, 120, 2_000, 2_200];
     for end in [End::Reset, End::HalfClose, End::Hang] {
         for (request_bytes, answer_bytes) in REQUEST.into_iter().zip(ANSWER) {
             let cut_up = Network { up: Way::ending(request_bytes, end), ..Network::default() };
@@ -69,6 +69,21 @@ fn a_network_that_is_slow_and_one_that_drips() {
             deliver(&server, usize::MAX, &network, |config| config.request_timeout = WAIT);
         assert_eq!((report.batches.failed.total(), server.repeats()), (0, 0));
     }
+}
+
+/// 100 KB/s at most: all events together take more than a second, and a quarter of them doesn't take
+/// the half of one that there is.
+#[test]
+fn a_network_that_is_too_narrow_for_a_batch_gets_smaller_ones() {
+    let up = Way { latency: Duration::from_millis(10), piece_bytes: 1_000, ..Way::default() };
+    let server = Scripted::storing();
+    let network = Network { up, down: Way::default() };
+    let (_proxy, report) = deliver(&server, usize::MAX, &network, |config| {
+        config.batch_events_max = 1_000;
+        config.connections_max = 1;
+        config.request_timeout = Duration::from_millis(500);
+    });
+    assert!(report.batches.split > 0, "{report:?}");
 }
 
 /// What a proxy in between says by itself, while the request is still being written.

@@ -32,6 +32,7 @@ fn a_server_that_is_not_there_is_named_at_the_deadline_and_found_when_it_comes()
         result
     });
     let listener = port.bind();
+    let came = Instant::now();
     // One connection, one answer.
     let (mut stream, _) = listener.accept().unwrap();
     let mut request = [0; 1_024];
@@ -40,4 +41,6 @@ fn a_server_that_is_not_there_is_named_at_the_deadline_and_found_when_it_comes()
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     std::io::Write::write_all(&mut stream, answer).unwrap();
     assert_eq!(waiting.join().unwrap(), Ok(()));
+    let after = came.elapsed();
+    assert!(after < Duration::from_secs(2), "it is asked several times a second: {after:?}");
 }

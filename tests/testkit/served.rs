@@ -1,6 +1,7 @@
 //! Our DataStorage in a temporary directory, and questions to it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use ledgerline_server::{Config, Server, Storage};
@@ -52,6 +53,12 @@ pub fn serve() -> Served {
 
 impl Served {
     /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    /// The same as a URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.server.addr())

@@ -25,6 +25,7 @@ mod schedules;
 #[cfg(test)]
 mod simulation;
 mod slots;
+mod slow;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -295,7 +296,7 @@ impl Delivery {
                 let found = self.batches.get_mut(&batch).expect("released above");
                 found.is_ambiguous |= is_ambiguous;
                 self.window.failed();
-                self.overloaded(batch, is_ambiguous, now_ms);
+                self.overloaded(&[batch], is_ambiguous, now_ms);
             }
             Verdict::Later { after_ms } => {
                 self.window.failed();
@@ -336,7 +337,9 @@ impl Delivery {
             self.unreachable(batch, now_ms);
         } else {
             self.window.failed();
-            self.overloaded(batch, !is_unprocessed, now_ms);
+            let is_late = matches!(failure.cause, transport::Cause::RequestTimeout { .. });
+            let tried = if is_late { self.timed_out(batch) } else { vec![batch] };
+            self.overloaded(&tried, !is_unprocessed, now_ms);
         }
     }
 
@@ -464,6 +467,7 @@ impl Delivery {
             }
             self.events_stored_max = self.events_stored_max.max(found.events);
             self.events_max_now = self.events_max_now.max(self.events_stored_max as usize);
+            self.learn_from_slow(&found, now_ms);
             self.lateness.delivered(&found, now_ms);
         }
         self.settle_spans(&found.spans, outcome, found.is_ambiguous);

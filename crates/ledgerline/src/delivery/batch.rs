@@ -32,6 +32,10 @@ pub(crate) struct Batch {
     pub(crate) attempts: u32,
     /// Of these, those that failed: not those that were answered, and held.
     pub(crate) failures: u32,
+    /// Of these, tries that got no answer in time.
+    pub(crate) timeouts: u32,
+    /// Times that it, or what it is a part of, was halved for that.
+    pub(crate) halvings: u32,
     /// Times that it was held.
     pub(crate) holds: u32,
     /// The connection that it is on, while it is.
@@ -151,6 +155,8 @@ impl Batch {
             bytes: self.bytes,
             attempts: self.attempts,
             failures: self.failures,
+            timeouts: self.timeouts,
+            halvings: self.halvings,
             holds: self.holds,
             sent_ms: self.sent_ms,
             is_half: self.is_half,

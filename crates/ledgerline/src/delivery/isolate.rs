@@ -13,7 +13,7 @@ use super::{Batch, BatchId, Delivery, RAISE_EVENTS_MAX_MS};
 #[derive(Debug)]
 pub(crate) struct Isolation {
     /// Batches that it was divided into and that are not settled.
-    parts: u32,
+    pub(super) parts: u32,
     requests_left: u32,
     /// An event that an answer named was stored: its answers name the wrong ones.
     is_misled: bool,

@@ -22,12 +22,14 @@ impl Delivery {
         self.open_breaker(Cause::NoConnection, 0, now_ms);
     }
 
-    /// The server failed. One batch waits by itself; after several failures in a row all do.
-    pub(super) fn overloaded(&mut self, batch: BatchId, is_ambiguous: bool, now_ms: u64) {
+    /// The server failed. One batch, or its parts, waits by itself; after several failures in a row all do.
+    pub(super) fn overloaded(&mut self, batches: &[BatchId], is_ambiguous: bool, now_ms: u64) {
         let failed = &mut self.counts.failed;
         let counter = if is_ambiguous { &mut failed.ambiguous } else { &mut failed.not_processed };
         *counter += 1;
-        self.retry(batch, 0, now_ms);
+        for batch in batches {
+            self.retry(*batch, 0, now_ms);
+        }
         if self.breaker.fail() {
             self.open_breaker(Cause::Overloaded, 0, now_ms);
         }

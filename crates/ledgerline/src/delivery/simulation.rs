@@ -66,7 +66,8 @@ impl Simulation {
         let end_ms = self.now_ms + for_ms;
         self.in_flight_max = 0;
         while self.now_ms < end_ms {
-            self.now_ms += 1;
+            let next_ms = if events_per_ms > 0 { Some(0) } else { self.next_ms() };
+            self.now_ms = next_ms.unwrap_or(end_ms).clamp(self.now_ms + 1, end_ms);
             for _ in 0..events_per_ms {
                 let (index, accepted_ms) = (self.pushed, self.now_ms);
                 let block = index / BLOCK_RECORDS;
@@ -91,12 +92,16 @@ impl Simulation {
         let end_ms = self.now_ms + 1_000_000;
         self.step();
         while self.delivery.whereabouts() != Whereabouts::default() && self.now_ms < end_ms {
-            let coming_ms = self.coming.iter().map(|it| it.0).min();
-            let next_ms = self.delivery.next_ms().into_iter().chain(coming_ms).min();
-            self.now_ms = next_ms.expect("something is left").max(self.now_ms + 1);
+            self.now_ms = self.next_ms().expect("something is left").max(self.now_ms + 1);
             self.step();
         }
         self
+    }
+
+    /// When something happens next.
+    fn next_ms(&self) -> Option<u64> {
+        let coming_ms = self.coming.iter().map(|it| it.0).min();
+        self.delivery.next_ms().into_iter().chain(coming_ms).min()
     }
 
     fn step(&mut self) {
@@ -276,6 +281,94 @@ fn a_misrouted_store_holds_everything_and_asks_slowly() {
         assert!(simulation.requests < 80, "{status}: {}", simulation.requests);
         simulation.drain().assert_delivered(0);
     }
+}
+
+/// So do a network that is too narrow for a whole batch, and a server that takes long for each
+/// event.
+#[test]
+fn batches_that_take_too_long_become_smaller_until_they_get_through() {
+    let server = |_, _, events: &[u32]| match events.len() {
+        0..=70 => Reaction::Store(9_000),
+        _ => Reaction::Silent(10_000),
+    };
+    let mut simulation = Simulation::new(limits(), Box::new(server));
+    simulation.run(2_000, 1).drain().assert_delivered(0);
+    let requests = simulation.requests;
+    assert!(requests < 100, "{requests}");
+    // It has learnt.
+    simulation.run(500, 1).drain().assert_delivered(0);
+    assert!(simulation.requests - requests < 20, "{} more", simulation.requests - requests);
+}
+
+#[test]
+fn a_server_that_was_silent_for_an_hour_does_not_get_crumbs() {
+    let server = |now_ms, _, _: &[u32]| match now_ms {
+        0..3_600_000 => Reaction::Silent(10_000),
+        _ => Reaction::Store(5),
+    };
+    let mut simulation = Simulation::new(limits(), Box::new(server));
+    simulation.run(60_000, 1).run(3_550_000, 0);
+    let requests = simulation.requests;
+    simulation.drain().assert_delivered(0);
+    let crumbs = simulation.requests - requests;
+    assert!(crumbs < 1_000, "{crumbs} requests for 60,000 events");
+}
+
+#[test]
+fn after_an_outage_the_load_doubles_per_round() {
+    let server = |now_ms, _, _: &[u32]| match now_ms {
+        0..20_000 => Reaction::Unreachable,
+        _ => Reaction::Store(50),
+    };
+    let mut simulation = Simulation::new(limits(), Box::new(server));
+    simulation.run(20_000, 20);
+    while simulation.stored.is_empty() {
+        simulation.run(1, 20);
+        assert!(simulation.in_flight_max <= 1 || !simulation.stored.is_empty());
+    }
+    // A round is 50 ms: the answers to each are in the first step of the next.
+    simulation.run(49, 20);
+    for most in [4, 8, 16] {
+        simulation.run(50, 20);
+        let used = simulation.in_flight_max;
+        assert!(used <= most && used > most / 4, "{used} of {most}");
+    }
+    simulation.drain().assert_delivered(0);
+}
+
+#[test]
+fn a_server_that_fails_for_an_hour_is_asked_slowly() {
+    for status in [500, 503] {
+        let server = move |now_ms, _, _: &[u32]| match now_ms {
+            0..3_600_000 => Reaction::Refuse(status, 2, None),
+            _ => Reaction::Store(2),
+        };
+        let mut simulation = Simulation::new(limits(), Box::new(server));
+        simulation.run(60_000, 1).run(3_540_000, 0);
+        let requests = simulation.requests;
+        assert!(requests < 3_000, "{requests} in an hour");
+        simulation.drain().assert_delivered(0);
+    }
+}
+
+/// Each process of a fleet notices the outage at the same moment.
+#[test]
+fn a_fleet_does_not_come_back_in_step() {
+    let mut first_probes_ms = Vec::new();
+    for seed in 0..100 {
+        let random = fastrand::Rng::with_seed(seed);
+        let mut delivery = Delivery::new(limits(), 0, random);
+        delivery.push(Record { block: 0, index: 0, bytes: 700, accepted_ms: 0 });
+        delivery.flush();
+        let send = delivery.next_send(1).expect("the first try");
+        let (certainty, cause) = (Certainty::NotProcessed, FailureCause::ClosedByServer);
+        delivery.failed(send.batch, &Failure { certainty, cause }, 1);
+        first_probes_ms.push(delivery.next_ms().expect("a probe is due"));
+    }
+    first_probes_ms.sort_unstable();
+    assert!(first_probes_ms[90] - first_probes_ms[10] > 50, "over the least pause, 100 ms");
+    first_probes_ms.dedup();
+    assert!(first_probes_ms.len() > 40, "{first_probes_ms:?}");
 }
 
 #[test]

@@ -470,3 +470,33 @@ fn larger_batches_are_tried_after_a_minute_and_again_a_minute_after_a_refusal() 
         }
     }
 }
+
+#[test]
+fn the_proof_is_asked_for_again_after_a_thousand_answers_and_may_fail() {
+    let mut delivery = machine(Limits { connections_max: 1, ..limits() });
+    let mut asked = Vec::new();
+    for number in 0..2_001 {
+        push(&mut delivery, number, 1, 0, 10);
+        delivery.flush();
+        let send = sends(&mut delivery, 1)[0];
+        let wants_proof = delivery.wants_proof(send.batch);
+        asked.extend(wants_proof.then_some(number));
+        delivery.answered(send.batch, &answer(201), wants_proof.then_some(true), 2);
+        delivery.take_settlements();
+    }
+    assert_eq!(asked, [0, 1_000, 2_000]);
+
+    // It has stopped to keep them, as the answer to a resend shows: what was harmless is not.
+    assert!(delivery.is_idempotent());
+    push(&mut delivery, 3_000, 10, 0, 10);
+    delivery.flush();
+    let send = sends(&mut delivery, 3)[0];
+    delivery.first_byte(send.batch, 3);
+    delivery.failed(send.batch, &failure(Certainty::Ambiguous), 4);
+    let (now_ms, again) = next_send_ms(&mut delivery);
+    assert_eq!(delivery.counts().possibly_duplicated, 0);
+    assert!(delivery.wants_proof(again.batch), "another connection");
+    delivery.answered(again.batch, &answer(201), Some(false), now_ms);
+    assert_eq!(delivery.counts().possibly_duplicated, 10);
+    assert!(!delivery.is_idempotent());
+}

@@ -113,3 +113,50 @@ const LOOK_INTERVAL_MS: u64 = 1_000;
 const READ_INTERVAL_MS: u64 = 300_000;
 /// Some Kubernetes tokens have a kilobyte and a half.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_token_that_changes_unseen_is_read_again_after_a_401_and_every_five_minutes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        // In place, of the same length and of the same time: as nobody could see it.
+        let write = |text: &str| {
+            fs::write(&path, text).unwrap();
+            File::open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        };
+        write("first");
+        let mut credentials = Credentials::new(Some(&path), &[]).unwrap();
+        credentials.token.as_mut().unwrap().stamp = FileStamp::of(&path);
+        let line = |token| format!("authorization: Bearer {token}\r\n");
+        write("other");
+        credentials.token.as_mut().unwrap().stamp = FileStamp::of(&path);
+        credentials.refused(999);
+        assert_eq!(credentials.lines(999), line("first"), "read a moment ago");
+        credentials.refused(1_000);
+        assert_eq!(credentials.lines(1_000), line("other"));
+        write("third");
+        credentials.token.as_mut().unwrap().stamp = FileStamp::of(&path);
+        assert_eq!(credentials.lines(300_999), line("other"));
+        assert_eq!(credentials.lines(301_999), line("third"));
+    }
+
+    #[test]
+    fn a_token_file_that_cannot_be_read_any_longer_leaves_the_last_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        fs::write(&path, " first\n").unwrap();
+        let mut credentials = Credentials::new(Some(&path), &[]).unwrap();
+        for text in ["", "two words", "\u{e9}"] {
+            fs::write(&path, text).unwrap();
+            credentials.refused(10_000);
+            assert_eq!(credentials.lines(10_000), "authorization: Bearer first\r\n", "{text:?}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert_eq!(credentials.lines(20_000), "authorization: Bearer first\r\n");
+    }
+}
