@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use ledgerline_transport::{Answer, Certainty, What};
+use ledgerline_transport::{Answer, Cause, Certainty, What};
 
 use super::Engine;
 use super::link::Wire;
@@ -107,6 +107,9 @@ impl Engine {
         match what {
             What::Answered(answer) => self.on_redelivery_answer(&again, answer, now_ms),
             What::Failed(failure) => {
+                if matches!(failure.cause, Cause::RequestTimeout { .. }) {
+                    self.redelivery.events_max = (again.numbers.len() / 2).max(1);
+                }
                 if failure.certainty == Certainty::Ambiguous {
                     self.redelivery.with_ring(|ring| ring.doubt(&again.numbers));
                 }
