@@ -54,6 +54,29 @@ fn a_client_certificate_is_shown_where_it_is_asked_for() {
 }
 
 #[test]
+fn a_client_certificate_that_is_replaced_is_shown_by_the_next_connection() {
+    let (server, authority, stranger) = (Scripted::storing(), Authority::new(), Authority::new());
+    let front = authority.front(server.addr(), true);
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let install = |(certificate, key)| {
+        std::fs::copy(certificate, path("tls.crt")).unwrap();
+        std::fs::copy(key, path("tls.key")).unwrap();
+    };
+    install(stranger.client());
+    let mut config = config(&front.url());
+    config.ca_file = Some(authority.ca_file());
+    config.client_certificate_file = Some(path("tls.crt"));
+    config.client_key_file = Some(path("tls.key"));
+    let store = Store::start(config).unwrap();
+    store.record(&event("rr-1")).unwrap();
+    store.flush(Duration::from_millis(200)).unwrap_err();
+    install(authority.client());
+    store.flush(WAIT).expect("the new certificate is accepted");
+    assert_eq!(server.stored_count(), 1);
+}
+
+#[test]
 fn an_authority_that_is_replaced_is_trusted_by_the_next_connection() {
     let (server, authority) = (Scripted::storing(), Authority::new());
     let front = authority.front(server.addr(), false);
