@@ -86,6 +86,16 @@ fn a_network_that_is_too_narrow_for_a_batch_gets_smaller_ones() {
     assert!(report.batches.split > 0, "{report:?}");
 }
 
+/// A byte now and then doesn't make an answer that is in time.
+#[test]
+fn an_answer_that_drips_for_longer_than_there_is_time_is_given_up() {
+    let down = Way { latency: Duration::from_millis(20), piece_bytes: 1, ..Way::default() };
+    let server = Scripted::storing();
+    let network = Network { up: Way::default(), down };
+    let (_proxy, report) = deliver(&server, 1, &network, |_| {});
+    assert!(report.batches.failed.ambiguous > 0 && server.repeats() > 0, "{report:?}");
+}
+
 /// What a proxy in between says by itself, while the request is still being written.
 #[test]
 fn an_early_answer_is_read_though_the_request_is_not_wholly_written() {

@@ -38,6 +38,21 @@ fn a_server_that_is_not_trusted_gets_nothing_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_server_that_never_greets_is_given_up_within_the_time_to_connect() {
+    // Takes connections into its backlog, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(&format!("https://{}", silent.local_addr().unwrap()));
+    config.connect_timeout = Duration::from_millis(50);
+    let store = Store::start(config).unwrap();
+    store.record(&event("rr-1")).unwrap();
+    let deadline = std::time::Instant::now() + WAIT;
+    while store.report(WAIT).expect("it answers").batches.failed.no_connection < 2 {
+        assert!(std::time::Instant::now() < deadline, "{:?}", store.report(WAIT));
+    }
+    assert_eq!(store.accounts().pending, 1);
+}
+
+#[test]
 fn a_client_certificate_is_shown_where_it_is_asked_for() {
     let (server, authority) = (Scripted::storing(), Authority::new());
     let front = authority.front(server.addr(), true);
