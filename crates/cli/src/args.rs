@@ -102,8 +102,9 @@ pub(crate) struct LoadArgs {
     /// How many events to have accepted
     #[arg(long, env = "LEDGERLINE_EVENTS", value_name = "N")]
     pub(crate) events: Option<NonZeroU64>,
-    /// What to do with an event that finds no room
+    /// An event that finds no room: wait for some, or skip it
     #[arg(long, env = "LEDGERLINE_ON_FULL", value_name = "WHAT", default_value = "wait")]
+    #[arg(hide_possible_values = true)]
     pub(crate) on_full: OnFull,
     #[command(flatten)]
     pub(crate) recording: RecordingArgs,
@@ -168,7 +169,7 @@ pub(crate) struct RecordingArgs {
     /// Directory for a journal: not in this version
     #[arg(long, env = "LEDGERLINE_JOURNAL", value_name = "DIR", value_parser = no_journal)]
     pub(crate) journal: Option<Infallible>,
-    /// How long to wait at the end until all events are delivered
+    /// How long to wait at the end for deliveries
     #[arg(long, env = "LEDGERLINE_SHUTDOWN_TIMEOUT", value_name = "TIME", default_value = "60s")]
     #[arg(value_parser = duration)]
     pub(crate) shutdown_timeout: Duration,
@@ -188,11 +189,8 @@ pub(crate) enum LogFormat {
 
 /// What becomes of an event that finds no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "lower")]
 pub(crate) enum OnFull {
-    #[value(help = "")]
     Wait,
-    #[value(help = "")]
     Skip,
 }
 
