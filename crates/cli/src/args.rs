@@ -123,7 +123,7 @@ pub(crate) struct LoadArgs {
     /// Connections at most [default: 16]
     #[arg(long, env = "LEDGERLINE_CONNECTIONS", value_name = "N")]
     pub(crate) connections: Option<usize>,
-    /// What accepted events survive: memory (nothing) is what this version has
+    /// What accepted events survive: with memory, nothing
     #[arg(long, env = "LEDGERLINE_DURABILITY", value_name = "KIND", default_value = "memory")]
     #[arg(value_parser = durability)]
     pub(crate) durability: Durability,
