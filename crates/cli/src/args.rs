@@ -102,7 +102,7 @@ pub(crate) struct LoadArgs {
     /// How many events to have accepted
     #[arg(long, env = "LEDGERLINE_EVENTS", value_name = "N")]
     pub(crate) events: Option<NonZeroU64>,
-    /// An event that finds no room: wait for some, or skip it
+    /// An event that finds no room may wait, or be skipped: skip
     #[arg(long, env = "LEDGERLINE_ON_FULL", value_name = "WHAT", default_value = "wait")]
     #[arg(hide_possible_values = true)]
     pub(crate) on_full: OnFull,
@@ -123,7 +123,7 @@ pub(crate) struct LoadArgs {
     /// Connections at most [default: 16]
     #[arg(long, env = "LEDGERLINE_CONNECTIONS", value_name = "N")]
     pub(crate) connections: Option<usize>,
-    /// What accepted events survive: with memory, nothing
+    /// What accepted events survive: memory, nothing
     #[arg(long, env = "LEDGERLINE_DURABILITY", value_name = "KIND", default_value = "memory")]
     #[arg(value_parser = durability)]
     pub(crate) durability: Durability,
