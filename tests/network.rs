@@ -71,8 +71,8 @@ fn a_network_that_is_slow_and_one_that_drips() {
     }
 }
 
-/// 100 KB/s at most: all events together take more than a second, and a quarter of them doesn't take
-/// the half of one that there is.
+/// 100 KB/s at most: all events together take more than a second, and a quarter of them doesn't
+/// take the half of one that there is.
 #[test]
 fn a_network_that_is_too_narrow_for_a_batch_gets_smaller_ones() {
     let up = Way { latency: Duration::from_millis(10), piece_bytes: 1_000, ..Way::default() };

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ledgerline::{Accounts, Config, Overflow, Settled, Store};
 use ledgerline_testkit::{Gate, Reply, Request, Scripted, WAIT, config, event};
@@ -92,6 +92,51 @@ fn dead_letters_are_sent_once_more_on_command() {
     assert!(server.has_stored("rr-bad") && server.repeats() == 0);
     store.close(WAIT).unwrap();
     assert_eq!(store.resend_dead_letters(), 0);
+}
+
+/// Takes some seconds: each try that comes to nothing is followed by a longer pause.
+#[test]
+fn an_event_at_which_the_server_fails_keeps_no_other_from_being_stored() {
+    let is_back = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&is_back);
+    let server = Scripted::start(move |request| match has(request, "rr-bad") {
+        _ if !seen.load(Ordering::Relaxed) => Reply::status(503),
+        true => Reply::status(500),
+        false => Reply::Store,
+    });
+    let store = record(&server.url(), &["rr-bad", "rr-1"], |_| {});
+    store.flush(WAIT).unwrap_err();
+    is_back.store(true, Ordering::Relaxed);
+    wait_until_redelivered(&store, 1);
+    assert!(server.has_stored("rr-1"));
+}
+
+#[test]
+fn an_event_that_was_counted_as_possibly_duplicated_is_not_counted_again() {
+    let failed = Reply::status(500);
+    let server = Scripted::replying([failed.clone(), failed, Reply::StoreUnderOwnIds]);
+    let store = record(&server.url(), &["rr-1"], |config| config.retries_max = Some(1));
+    store.flush(WAIT).unwrap_err();
+    assert_eq!(store.accounts().possibly_duplicated, 1, "tried twice");
+    let accounts = wait_until_redelivered(&store, 1);
+    assert_eq!((accounts.possibly_duplicated, accounts.possibly_stored), (1, 1));
+}
+
+/// Takes the two seconds that the server asks for.
+#[test]
+fn a_pause_that_the_server_asks_for_is_kept() {
+    let pause = Reply::Answer {
+        status: 503,
+        head: "content-type: text/plain\r\nretry-after: 2\r\n".to_owned(),
+        body: String::new(),
+    };
+    let server = Scripted::replying([Reply::status(503), pause]);
+    let store = record(&server.url(), &["rr-1"], |_| {});
+    store.flush(WAIT).unwrap_err();
+    wait_until_redelivered(&store, 1);
+    let times: Vec<_> = server.requests().iter().map(|request| request.at).collect();
+    let pause = times[2] - times[1];
+    assert!(pause >= Duration::from_secs(2), "{pause:?}");
 }
 
 /// Takes some seconds: it is asked slowly.

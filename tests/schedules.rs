@@ -1,5 +1,5 @@
-//! Random faults over real sockets: whatever server and network do to connections, what is said to be
-//! stored is stored, and nothing else is lost.
+//! Random faults over real sockets: whatever server and network do to connections, what is said to
+//! be stored is stored, and nothing else is lost.
 //!
 //! `LEDGERLINE_CASES` runs more seeds; one that fails is printed, and `LEDGERLINE_SEED` runs it
 //! alone.

@@ -423,6 +423,10 @@ impl Shared {
             // Another was faster. No lane word has ever named this life of the block (I3).
             block.state.store(State::free(generation).0, Ordering::Release);
             self.pool.push_block(id);
+            // Relaxed: a hint, as in `starve`. Who found no block meanwhile waits for the driver.
+            if self.is_starving.load(Ordering::Relaxed) {
+                self.bell.ring();
+            }
         }
         Ok(())
     }

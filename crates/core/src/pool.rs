@@ -1,10 +1,10 @@
 //! The three queues of block handles: `ready`, `hot`, `free`.
 //!
-//! `free` has room for every block, and a free block's handle is in one queue once. `ready` has room
-//! for every block, and once more for each rebuild of the driver: a rebuild finds blocks that were
-//! sealed and not pushed yet, and they may be sealed again before that push comes. So a push cannot
-//! fail. `hot` is small: blocks that were in use a moment ago, and whose
-//! memory is still in cache, are used again before the others.
+//! `free` has room for every block, and a free block's handle is in one queue once. `ready` has
+//! room for every block, and once more for each rebuild of the driver: a rebuild finds blocks that
+//! were sealed and not pushed yet, and they may be sealed again before that push comes. So a push
+//! cannot fail. `hot` is small: blocks that were in use a moment ago, and whose memory is still in
+//! cache, are used again before the others.
 
 #[cfg(not(ledgerline_loom))]
 use crossbeam_queue::ArrayQueue;

@@ -65,7 +65,16 @@ pub(crate) struct Settlement {
     pub(crate) span: Span,
     pub(crate) outcome: Outcome,
     /// The outcome of an earlier try is unknown: it may have stored them.
+    pub(crate) doubt: Doubt,
+}
+
+/// What is known of the tries whose outcome isn't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Doubt {
+    /// There was one: it may have stored the records.
     pub(crate) is_ambiguous: bool,
+    /// They were sent again, and counted as possibly duplicated.
+    pub(crate) is_counted: bool,
 }
 
 #[derive(Debug)]
@@ -84,6 +93,10 @@ pub(crate) struct Delivery {
     events_max_now: usize,
     /// When to try `batch_events_max` again.
     raise_events_max_ms: u64,
+    /// What it has been seen to take in time; at most `batch_bytes_max`.
+    bytes_max_now: u64,
+    /// When to try `batch_bytes_max` again.
+    raise_bytes_max_ms: u64,
     /// The largest batch that was stored since a whole one was too big.
     events_stored_max: u32,
     /// The server's last checked answer listed our ids, in order.
@@ -112,7 +125,9 @@ impl Delivery {
             slots: Slots::new(limits.connections_max),
             in_flight_bytes: 0,
             events_max_now: limits.batch_events_max.min(EVENTS_MAX_UNPROVEN),
-            raise_events_max_ms: now_ms + RAISE_EVENTS_MAX_MS,
+            raise_events_max_ms: now_ms + RAISE_MAX_MS,
+            bytes_max_now: limits.batch_bytes_max,
+            raise_bytes_max_ms: 0,
             events_stored_max: 0,
             is_idempotent: false,
             settlements: Vec::new(),
@@ -153,6 +168,9 @@ impl Delivery {
         }
         if now_ms >= self.raise_events_max_ms {
             self.events_max_now = self.limits.batch_events_max;
+        }
+        if now_ms >= self.raise_bytes_max_ms {
+            self.bytes_max_now = self.limits.batch_bytes_max;
         }
     }
 
@@ -238,7 +256,7 @@ impl Delivery {
     /// Whether the next batch, whichever it is, fits beside those that are on the way.
     fn has_room_on_the_way(&self) -> bool {
         let tried = self.ready.front().map_or(0, |batch| self.batches[batch].bytes);
-        let next_bytes = tried.max(self.gather.next_bytes(self.limits.batch_bytes_max));
+        let next_bytes = tried.max(self.gather.next_bytes(self.bytes_max_now));
         let has_room = self.in_flight_bytes + next_bytes <= self.limits.in_flight_bytes_max;
         has_room || self.slots.in_flight() == 0
     }
@@ -432,11 +450,11 @@ impl Delivery {
     }
 
     fn is_cut_due(&self) -> bool {
-        self.gather.is_cut_due(self.events_max_now, self.limits.batch_bytes_max)
+        self.gather.is_cut_due(self.events_max_now, self.bytes_max_now)
     }
 
     fn cut(&mut self, now_ms: u64) -> BatchId {
-        let mut batch = self.gather.cut(self.events_max_now, self.limits.batch_bytes_max);
+        let mut batch = self.gather.cut(self.events_max_now, self.bytes_max_now);
         batch.sent_ms = now_ms;
         self.insert(batch)
     }
@@ -470,11 +488,11 @@ impl Delivery {
             self.learn_from_slow(&found, now_ms);
             self.lateness.delivered(&found, now_ms);
         }
-        self.settle_spans(&found.spans, outcome, found.is_ambiguous);
+        self.settle_spans(&found.spans, outcome, found.doubt());
     }
 
-    fn settle_spans(&mut self, spans: &[Span], outcome: Outcome, is_ambiguous: bool) {
-        let settled = spans.iter().map(|&span| Settlement { span, outcome, is_ambiguous });
+    fn settle_spans(&mut self, spans: &[Span], outcome: Outcome, doubt: Doubt) {
+        let settled = spans.iter().map(|&span| Settlement { span, outcome, doubt });
         self.settlements.extend(settled);
     }
 }
@@ -482,4 +500,4 @@ impl Delivery {
 /// What every DataStorage is known to take at once. The first larger batch is a try.
 const EVENTS_MAX_UNPROVEN: usize = 500;
 /// How long after the start, and after the server found a batch too big, the next try is.
-const RAISE_EVENTS_MAX_MS: u64 = 60_000;
+const RAISE_MAX_MS: u64 = 60_000;

@@ -29,7 +29,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::clock::{Clock, wall_clock};
 use crate::config::Config;
-use crate::delivery::{Counts, Delivery, Send};
+use crate::delivery::{Counts, Delivery, Doubt, Send, Settlement};
 use crate::error::{CloseError, StartError};
 use crate::report::{Closed, Report};
 use crate::signal::Signal;
@@ -273,6 +273,7 @@ impl Engine {
                 tracing::error!(%imbalance, "the audit accounts do not balance");
             }
             self.publish();
+            self.expect_redelivery(now_ms);
         }
         self.failsafe.tick(now_ms);
         self.redeliver(now_ms);
@@ -330,7 +331,8 @@ impl Engine {
         body.push(Bytes::from_static(b"]"));
         let now_ms = self.clock.now_ms();
         let Self { driver, lines, .. } = self;
-        let utilization = || 100 - 100 * driver.blocks_free() as u64 / driver.blocks() as u64;
+        let utilization =
+            || 100_u64.saturating_sub(100 * driver.blocks_free() as u64 / driver.blocks() as u64);
         lines.flushed(found, self.flush_interval_ms, utilization, now_ms);
         let lines = self.credentials.lines(now_ms);
         self.wires[connection].send(batch, &self.target, lines, body);
@@ -340,21 +342,23 @@ impl Engine {
     /// Gives the records of settled batches their outcome.
     fn settle(&mut self) {
         for settlement in self.delivery.take_settlements() {
-            let span = settlement.span;
-            if !settlement.outcome.is_delivered() {
-                let (outcome, is_ambiguous) = (settlement.outcome, settlement.is_ambiguous);
-                let now = (wall_clock(), self.clock.now_ms());
-                for index in span.first..span.first + span.count {
-                    let loan = self.driver.lend(span.block, index, 1);
-                    self.failsafe.lost(loan.as_ref(), outcome, is_ambiguous, now);
-                }
-                self.expect_redelivery(now.1);
-            }
-            if settlement.is_ambiguous {
+            let Settlement { span, outcome, doubt } = settlement;
+            let indices = span.first..span.first + span.count;
+            let lost = if outcome.is_delivered() { 0..0 } else { indices };
+            let lost: Vec<_> = lost.map(|index| self.driver.lend(span.block, index, 1)).collect();
+            if doubt.is_ambiguous {
                 self.driver.mark_possibly_stored(span.block, span.first, span.count);
             }
-            self.driver.settle(span.block, span.first, span.count, settlement.outcome);
+            self.driver.settle(span.block, span.first, span.count, outcome);
             self.has_news = true;
+            // Settled first: should telling it panic, it isn't told of what is sent again.
+            let now = (wall_clock(), self.clock.now_ms());
+            for loan in &lost {
+                self.failsafe.lost(loan.as_ref(), outcome, doubt, now);
+            }
+            if !lost.is_empty() {
+                self.expect_redelivery(now.1);
+            }
         }
         let counts = self.delivery.counts();
         let known = std::mem::replace(&mut self.counted, counts);
@@ -378,7 +382,7 @@ impl Engine {
     fn abandon(&mut self, outcome: Outcome) -> u64 {
         let Self { driver, failsafe, clock, .. } = self;
         let now = (wall_clock(), clock.now_ms());
-        let mut lost = |loan: Loan| failsafe.lost(loan.as_ref(), outcome, false, now);
+        let mut lost = |loan: Loan| failsafe.lost(loan.as_ref(), outcome, Doubt::default(), now);
         let abandoned = driver.abandon(outcome, &mut lost);
         failsafe.tick(u64::MAX);
         abandoned

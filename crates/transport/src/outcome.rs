@@ -107,6 +107,9 @@ pub enum Cause {
         /// The time that it was given.
         timeout_ms: u64,
     },
+    /// The connection was given up, because an earlier request got no answer in time.
+    #[error("connection given up for an earlier request without an answer")]
+    GivenUpEarlier,
     /// The connection broke, for example by a reset.
     #[error("connection broke: {0}")]
     Broken(IoFault),

@@ -19,7 +19,7 @@ impl Driver {
 
     /// After [`close`](Self::close): gives everything that is left an outcome, taken or not,
     /// committed or not. Returns how many records that were; those that are committed are lent to
-    /// `lost` before. No block is used again.
+    /// `lost` then. No block is used again.
     ///
     /// # Panics
     /// When the engine isn't closed.
@@ -41,11 +41,11 @@ impl Driver {
             self.lives[id as usize].taken = state.count();
             for index in 0..state.count() {
                 if !self.is_settled(id, index) {
-                    if self.shared.blocks()[id as usize].committed(index).is_some() {
-                        lost(self.lend(id, index, 1));
-                    }
+                    let is_committed = self.shared.blocks()[id as usize].committed(index).is_some();
+                    let loan = is_committed.then(|| self.lend(id, index, 1));
                     self.settle_in_place(id, index, 1, outcome);
                     abandoned += 1;
+                    loan.into_iter().for_each(&mut *lost);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use ledgerline_core::Record;
 
-use super::{BatchId, gather::Reason};
+use super::{BatchId, Doubt, gather::Reason};
 
 /// Neighbouring records of one block, and so one slice of its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub(crate) struct Batch {
     pub(crate) timeouts: u32,
     /// Times that it, or what it is a part of, was halved for that.
     pub(crate) halvings: u32,
+    /// It is what such a halving made it, and was not divided since.
+    pub(crate) is_slow_half: bool,
     /// Times that it was held.
     pub(crate) holds: u32,
     /// The connection that it is on, while it is.
@@ -77,6 +79,11 @@ impl Batch {
             }
         }
         self.push_moments(Moment { accepted_ms: record.accepted_ms, count: 1 });
+    }
+
+    /// What is known of its tries.
+    pub(crate) fn doubt(&self) -> Doubt {
+        Doubt { is_ambiguous: self.is_ambiguous, is_counted: self.is_counted_duplicated }
     }
 
     /// The same records as two batches; the first has as many, or one less.

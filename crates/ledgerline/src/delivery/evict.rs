@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use ledgerline_core::Outcome;
 
-use super::Delivery;
+use super::{Delivery, Doubt};
 
 impl Delivery {
     /// Drops the records of the first `wanted` of these blocks, the oldest first, that have none on
@@ -23,7 +23,7 @@ impl Delivery {
         }
         let is_evicted = |block: u32| evicted.contains(&block);
         let gathered = self.gather.evict(is_evicted);
-        self.settle_spans(&gathered.spans, Outcome::Evicted, false);
+        self.settle_spans(&gathered.spans, Outcome::Evicted, Doubt::default());
         let is_hit = |batch: &super::Batch| batch.spans.iter().any(|span| is_evicted(span.block));
         let hit: Vec<_> =
             self.batches.iter().filter(|(_, batch)| is_hit(batch)).map(|(id, _)| *id).collect();
@@ -31,7 +31,7 @@ impl Delivery {
             let batch = self.batches.remove(&id).expect("found a moment ago");
             let (gone, kept) =
                 batch.split(|span| if is_evicted(span.block) { span.count } else { 0 });
-            self.settle_spans(&gone.spans, Outcome::Evicted, gone.is_ambiguous);
+            self.settle_spans(&gone.spans, Outcome::Evicted, gone.doubt());
             if kept.events > 0 {
                 self.batches.insert(id, kept);
             } else {

@@ -2,7 +2,7 @@
 
 use ledgerline_core::Outcome;
 
-use super::Delivery;
+use super::{Delivery, Doubt};
 
 impl Delivery {
     /// Drops what was accepted longer than `give_up_after` ago and isn't on its way. The records of
@@ -11,7 +11,7 @@ impl Delivery {
         let Some(give_up_after_ms) = self.limits.give_up_after_ms else { return };
         let Some(before_ms) = now_ms.checked_sub(give_up_after_ms) else { return };
         let gathered = self.gather.expire(before_ms);
-        self.settle_spans(&gathered.spans, Outcome::Expired, false);
+        self.settle_spans(&gathered.spans, Outcome::Expired, Doubt::default());
         let is_old = |batch: &super::Batch| {
             batch.connection.is_none()
                 && batch.moments.iter().all(|moment| moment.accepted_ms < before_ms)

@@ -7,7 +7,7 @@
 
 use ledgerline_core::Outcome;
 
-use super::{Batch, BatchId, Delivery, RAISE_EVENTS_MAX_MS};
+use super::{Batch, BatchId, Delivery, RAISE_MAX_MS};
 
 /// The search for the bad events of one batch.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Delivery {
         // A half that is as large as what was stored since is refused for one of its events.
         if events > self.events_stored_max {
             self.events_max_now = self.events_max_now.min(first.events as usize);
-            self.raise_events_max_ms = now_ms + RAISE_EVENTS_MAX_MS;
+            self.raise_events_max_ms = now_ms + RAISE_MAX_MS;
         }
         self.counts.batches_split += 1;
         if let Some(isolation) = origin.and_then(|origin| self.isolations.get_mut(&origin)) {

@@ -301,6 +301,25 @@ fn batches_that_take_too_long_become_smaller_until_they_get_through() {
 }
 
 #[test]
+fn parts_that_are_small_for_another_reason_teach_nothing_about_slowness() {
+    let mut silent = 2;
+    let server = move |_, _, events: &[u32]| {
+        if silent > 0 {
+            silent -= 1;
+            return Reaction::Silent(1_000);
+        }
+        match events.contains(&100) {
+            true => Reaction::Refuse(422, 2, None),
+            false => Reaction::Store(2),
+        }
+    };
+    let mut simulation = Simulation::new(limits(), Box::new(server));
+    simulation.run(20, 10).drain().assert_delivered(1);
+    let bytes_max = simulation.delivery.bytes_max_now;
+    assert!(bytes_max >= 200 * 700 / 2, "{bytes_max}: the half that was stored whole");
+}
+
+#[test]
 fn a_server_that_was_silent_for_an_hour_does_not_get_crumbs() {
     let server = |now_ms, _, _: &[u32]| match now_ms {
         0..3_600_000 => Reaction::Silent(10_000),

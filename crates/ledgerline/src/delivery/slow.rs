@@ -2,13 +2,13 @@
 //!
 //! A narrow network, or a server that takes its time for each event, never gets through with it,
 //! however often it is tried. After two timeouts it is halved, and its parts again at each, down to
-//! a few events: that bounds what a server that is only silent makes of it. What is stored then, is
-//! as large as the next batches may be, until larger ones are tried again.
+//! 32 KiB: that bounds what a server that is only silent makes of it. What is stored then, has as many
+//! bytes as the next batches may have, until larger ones are tried again.
 //!
 //! Also at a server that doesn't know events by their ids: there the same bytes once more may be
 //! stored once more, and without an end.
 
-use super::{Batch, BatchId, Delivery, RAISE_EVENTS_MAX_MS};
+use super::{Batch, BatchId, Delivery, RAISE_MAX_MS};
 
 impl Delivery {
     /// The batch got no answer in time: the batches to try in its stead.
@@ -26,15 +26,15 @@ impl Delivery {
             isolation.parts += 1;
         }
         let (first, second) = found.halves();
-        [first, second].map(|half| self.insert(Batch { halvings, ..half })).into()
+        let is_slow_half = true;
+        [first, second].map(|half| self.insert(Batch { halvings, is_slow_half, ..half })).into()
     }
 
-    /// A part of such a batch was stored in time: the next ones are no larger for a while.
+    /// A half of such a batch was stored in time: the next ones have no more bytes for a while.
     pub(super) fn learn_from_slow(&mut self, batch: &Batch, now_ms: u64) {
-        if batch.halvings > 0 {
-            self.events_stored_max = batch.events;
-            self.events_max_now = batch.events as usize;
-            self.raise_events_max_ms = now_ms + RAISE_EVENTS_MAX_MS;
+        if batch.is_slow_half {
+            self.bytes_max_now = (batch.bytes >> batch.halvings).max(1);
+            self.raise_bytes_max_ms = now_ms + RAISE_MAX_MS;
         }
     }
 }

@@ -128,7 +128,7 @@ fn every_record_is_settled_once_by_an_answer_that_stores() {
     let send = sends(&mut delivery, 1)[0];
     delivery.answered(send.batch, &answer(201), None, 2);
     let span = Span { block: 0, first: 0, count: 10 };
-    let stored = Settlement { span, outcome: Outcome::Delivered, is_ambiguous: false };
+    let stored = Settlement { span, outcome: Outcome::Delivered, doubt: Doubt::default() };
     assert_eq!(delivery.take_settlements(), [stored]);
     // A late or a second answer finds nothing to settle.
     delivery.answered(send.batch, &answer(201), None, 3);
@@ -337,7 +337,7 @@ fn eviction_takes_the_oldest_blocks_that_are_not_on_their_way_whole_and_nothing_
     assert!(evicted.iter().all(|settled| settled.outcome == Outcome::Evicted));
     let mut spans: Vec<_> = evicted
         .iter()
-        .map(|it| (it.span.block, it.span.first, it.span.count, it.is_ambiguous))
+        .map(|it| (it.span.block, it.span.first, it.span.count, it.doubt.is_ambiguous))
         .collect();
     spans.sort_unstable();
     // Blocks 1 and 2 are on their way; of block 0's batch, block 1's records stay.

@@ -14,6 +14,7 @@ use ledgerline_core::Outcome;
 
 use super::lost_ring::LostRing;
 use crate::config::LossHook;
+use crate::delivery::Doubt;
 use crate::loss::{Loss, LostEvent};
 
 #[derive(Debug)]
@@ -53,12 +54,11 @@ impl Failsafe {
     }
 
     /// An event is lost: `record` is what it was, with its leading comma.
-    /// `is_ambiguous`: DataStorage may have it all the same.
     pub(super) fn lost(
         &mut self,
         record: &[u8],
         outcome: Outcome,
-        is_ambiguous: bool,
+        doubt: Doubt,
         (now, now_ms): (Timestamp, u64),
     ) {
         self.tick(now_ms);
@@ -76,7 +76,7 @@ impl Failsafe {
         let event_id = event_id_text(record).map(String::from_utf8_lossy).unwrap_or_default();
         let event = LostEvent { outcome, lost_at: now, event_id: event_id.into_owned(), json };
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.push(event, is_ambiguous, (self.events_max, self.bytes_max));
+        ring.push(event, doubt, (self.events_max, self.bytes_max));
     }
 
     /// The server refuses too much: the dead letters among the last `refused` events may be its

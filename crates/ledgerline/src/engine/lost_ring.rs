@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use ledgerline_core::Outcome;
 
+use crate::delivery::Doubt;
 use crate::loss::LostEvent;
 
 #[derive(Debug, Default)]
@@ -15,20 +16,21 @@ pub(crate) struct LostRing {
 
 #[derive(Debug)]
 struct Entry {
+    /// Its own, in the order of the entries.
     number: u64,
+    /// Whose turn it is to be sent: the least first.
+    turn: u64,
     event: LostEvent,
     /// To be sent once more: what was dropped is; what DataStorage has refused only when that is
     /// asked for.
     is_due: bool,
-    /// The outcome of an earlier try is unknown: DataStorage may have it.
-    is_ambiguous: bool,
-    /// It was counted as possibly duplicated.
-    is_counted: bool,
+    doubt: Doubt,
 }
 
 /// Some of the lost events, to be sent together.
 #[derive(Debug, Default)]
 pub(super) struct Again {
+    /// Their numbers, in order.
     pub(super) numbers: Vec<u64>,
     /// A JSON array.
     pub(super) body: String,
@@ -42,12 +44,12 @@ impl LostRing {
     }
 
     /// Keeps a copy, at the expense of the oldest ones.
-    pub(super) fn push(&mut self, event: LostEvent, is_ambiguous: bool, max: (usize, usize)) {
+    pub(super) fn push(&mut self, event: LostEvent, doubt: Doubt, max: (usize, usize)) {
         let (events_max, bytes_max) = max;
         self.bytes += event.json.len();
         let is_due = event.outcome != Outcome::DeadLettered;
         let number = self.number();
-        self.entries.push_back(Entry { number, event, is_due, is_ambiguous, is_counted: false });
+        self.entries.push_back(Entry { number, turn: number, event, is_due, doubt });
         while self.entries.len() > events_max || self.bytes > bytes_max {
             let Some(oldest) = self.entries.pop_front() else { return };
             self.bytes -= oldest.event.json.len();
@@ -64,26 +66,30 @@ impl LostRing {
         self.entries.iter().any(|entry| entry.is_due)
     }
 
-    /// The oldest that are due: at least one, if there is one.
+    /// Those whose turn it is, of those that are due: at least one, if there is one.
     pub(super) fn due(&self, events_max: usize, bytes_max: usize) -> Again {
-        let mut again = Again { body: "[".to_owned(), ..Again::default() };
-        for entry in self.entries.iter().filter(|entry| entry.is_due) {
-            let json = &entry.event.json;
-            let is_first = again.numbers.is_empty();
-            if again.numbers.len() == events_max
-                || (!is_first && again.body.len() + json.len() + 2 > bytes_max)
-            {
-                break;
-            }
-            if is_first {
-                again.first_id.clone_from(&entry.event.event_id);
-            }
-            again.body.push_str(if is_first { "" } else { "," });
-            again.body.push_str(json);
-            again.numbers.push(entry.number);
+        let mut due: Vec<_> = self.entries.iter().filter(|entry| entry.is_due).collect();
+        due.sort_unstable_by_key(|entry| entry.turn);
+        due.truncate(events_max);
+        let mut bytes = 1;
+        let fits = due.iter().take_while(|entry| {
+            bytes += entry.event.json.len() + 1;
+            bytes <= bytes_max
+        });
+        let fitting = fits.count().max(1);
+        due.truncate(fitting);
+        let texts: Vec<_> = due.iter().map(|entry| entry.event.json.as_str()).collect();
+        let first_id = due.first().map(|entry| entry.event.event_id.clone()).unwrap_or_default();
+        let mut numbers: Vec<_> = due.iter().map(|entry| entry.number).collect();
+        numbers.sort_unstable();
+        let mut body =
+            String::with_capacity(2 + texts.iter().map(|it| it.len() + 1).sum::<usize>());
+        for (place, text) in texts.into_iter().enumerate() {
+            body.push(if place == 0 { '[' } else { ',' });
+            body.push_str(text);
         }
-        again.body.push(']');
-        again
+        body.push(']');
+        Again { numbers, body, first_id }
     }
 
     /// They are stored after all.
@@ -101,13 +107,10 @@ impl LostRing {
         self.change(&[number], |entry| entry.is_due = false);
     }
 
-    /// It is refused as others were before it: the others behind it come first.
+    /// It comes to nothing: the others behind it come first.
     pub(super) fn postpone(&mut self, number: u64) {
-        let place = self.entries.binary_search_by_key(&number, |entry| entry.number);
-        if let Some(mut entry) = place.ok().and_then(|place| self.entries.remove(place)) {
-            entry.number = self.number();
-            self.entries.push_back(entry);
-        }
+        let turn = self.number();
+        self.change(&[number], |entry| entry.turn = turn);
     }
 
     /// They are sent to a server that doesn't know them by their ids: how many of them it may have,
@@ -115,15 +118,16 @@ impl LostRing {
     pub(super) fn count_doubtful(&mut self, numbers: &[u64]) -> u64 {
         let mut doubtful = 0;
         self.change(numbers, |entry| {
-            doubtful += u64::from(entry.is_ambiguous && !entry.is_counted);
-            entry.is_counted |= entry.is_ambiguous;
+            let Doubt { is_ambiguous, is_counted } = &mut entry.doubt;
+            doubtful += u64::from(*is_ambiguous && !*is_counted);
+            *is_counted |= *is_ambiguous;
         });
         doubtful
     }
 
     /// They may have been stored.
     pub(super) fn doubt(&mut self, numbers: &[u64]) {
-        self.change(numbers, |entry| entry.is_ambiguous = true);
+        self.change(numbers, |entry| entry.doubt.is_ambiguous = true);
     }
 
     /// The ids of the last `count` dead letters.
@@ -133,7 +137,7 @@ impl LostRing {
         dead.take(count).map(|entry| entry.event.event_id.clone()).collect()
     }
 
-    /// Numbers are given in the order of the entries.
+    /// The next one, for an entry or a turn.
     fn number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number
@@ -164,7 +168,7 @@ mod tests {
             (Outcome::GaveUp, "{3}"),
             (Outcome::Expired, "{4}"),
         ] {
-            ring.push(event(outcome, json), false, (10, 100));
+            ring.push(event(outcome, json), Doubt::default(), (10, 100));
         }
         ring
     }
@@ -203,9 +207,9 @@ mod tests {
         assert_eq!(ring.due(2, 100).body, "[{1},{3}]");
         assert_eq!(ring.due(10, 8).body, "[{1}]");
         assert_eq!(ring.due(10, 1).body, "[{1}]", "at least one");
-        ring.push(event(Outcome::Evicted, "{55555}"), false, (10, 10));
+        ring.push(event(Outcome::Evicted, "{55555}"), Doubt::default(), (10, 10));
         assert_eq!(ring.events().len(), 2);
-        ring.push(event(Outcome::Evicted, "{6}"), false, (1, 100));
+        ring.push(event(Outcome::Evicted, "{6}"), Doubt::default(), (1, 100));
         assert_eq!(ring.due(10, 100).body, "[{6}]");
     }
 }

@@ -22,12 +22,17 @@ pub(super) struct Redelivery {
     under_way: Option<Again>,
     /// When to look for lost events to send. None: there are none.
     next_ms: Option<u64>,
-    /// How many to send in one request: less after a refusal.
+    /// How many to send in one request: less for a while after one that came to nothing.
     events_max: usize,
+    raise_events_max_ms: u64,
+    /// It is less because of a refused event, not because of the size.
+    is_searching: bool,
     /// Requests that came to nothing, in a row.
     failures: u32,
     /// Events that were refused alone, in a row.
     refused: u32,
+    /// Answers with foreign ids, in a row.
+    strange: u32,
 }
 
 impl Redelivery {
@@ -38,8 +43,11 @@ impl Redelivery {
             under_way: None,
             next_ms: None,
             events_max: EVENTS_MAX,
+            raise_events_max_ms: 0,
+            is_searching: false,
             failures: 0,
             refused: 0,
+            strange: 0,
         }
     }
 
@@ -71,6 +79,17 @@ impl Redelivery {
         }
     }
 
+    /// The request came to nothing: fewer at a time for a while, and a single one later than the
+    /// others, whatever it was.
+    fn give_way(&mut self, again: &Again, now_ms: u64) {
+        if let [number] = again.numbers[..] {
+            self.with_ring(|ring| ring.postpone(number));
+        }
+        self.events_max = (again.numbers.len() / 2).max(1);
+        self.is_searching = false;
+        self.raise_events_max_ms = now_ms + RAISE_EVENTS_MAX_MS;
+    }
+
     fn with_ring<T>(&self, act: impl FnOnce(&mut LostRing) -> T) -> T {
         act(&mut self.ring.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -84,8 +103,11 @@ impl Engine {
             return;
         }
         let Self { redelivery, credentials, .. } = self;
+        if now_ms >= redelivery.raise_events_max_ms {
+            redelivery.events_max = EVENTS_MAX;
+        }
         let bytes_max = self.batch_bytes_max;
-        let again = redelivery.with_ring(|ring| ring.due(redelivery.events_max, bytes_max));
+        let mut again = redelivery.with_ring(|ring| ring.due(redelivery.events_max, bytes_max));
         let Some(wire) = redelivery.wire.as_ref().filter(|_| !again.numbers.is_empty()) else {
             redelivery.next_ms = None;
             return;
@@ -94,7 +116,7 @@ impl Engine {
             let doubtful = redelivery.with_ring(|ring| ring.count_doubtful(&again.numbers));
             self.driver.count_possibly_duplicated(doubtful);
         }
-        let body = vec![Bytes::copy_from_slice(again.body.as_bytes())];
+        let body = vec![Bytes::from(std::mem::take(&mut again.body))];
         wire.send(0, &self.target, credentials.lines(now_ms), body);
         redelivery.under_way = Some(again);
     }
@@ -107,54 +129,89 @@ impl Engine {
         match what {
             What::Answered(answer) => self.on_redelivery_answer(&again, answer, now_ms),
             What::Failed(failure) => {
-                if matches!(failure.cause, Cause::RequestTimeout { .. }) {
-                    self.redelivery.events_max = (again.numbers.len() / 2).max(1);
-                }
                 if failure.certainty == Certainty::Ambiguous {
-                    self.redelivery.with_ring(|ring| ring.doubt(&again.numbers));
+                    self.doubt_redelivery(&again);
                 }
-                self.pause_redelivery(now_ms);
+                if !is_without_connection(&failure.cause) {
+                    self.redelivery.give_way(&again, now_ms);
+                }
+                self.pause_redelivery(0, now_ms);
             }
             What::FirstByte(_) => {}
         }
     }
 
     fn on_redelivery_answer(&mut self, again: &Again, answer: &Answer, now_ms: u64) {
-        let events = again.numbers.len();
-        match judge(answer) {
-            Verdict::Stored | Verdict::Queued if self.names_first(again, answer) => {
-                self.redelivery.with_ring(|ring| ring.remove(&again.numbers));
-                self.driver.count_redelivered(events as u64);
-                tracing::info!(events, "lost audit events delivered after all");
-                self.redelivery.events_max = EVENTS_MAX.min(2 * events);
-                self.redelivery.refused = 0;
-                self.redelivery.hurry(now_ms);
+        let verdict = judge(answer);
+        let is_stored = matches!(verdict, Verdict::Stored | Verdict::Queued);
+        let is_strange = is_stored && !self.names_first(again, answer);
+        self.redelivery.strange = if is_strange { self.redelivery.strange + 1 } else { 0 };
+        match verdict {
+            _ if is_strange && self.redelivery.strange <= STRANGE_MAX => {
+                // Sent again, whoever gets it.
+                self.doubt_redelivery(again);
+                self.count_doubtful(again);
+                self.pause_redelivery(0, now_ms);
             }
-            Verdict::TooBig | Verdict::Refused { .. } if events > 1 => {
-                self.redelivery.events_max = events / 2;
-                self.redelivery.hurry(now_ms);
-            }
+            Verdict::Stored | Verdict::Queued => self.redelivered(again, now_ms),
             Verdict::TooBig | Verdict::Refused { .. } => {
-                self.redelivery.refused += 1;
-                if self.redelivery.refused <= REFUSED_MAX {
-                    self.redelivery.with_ring(|ring| ring.refuse(again.numbers[0]));
-                    tracing::warn!(status = answer.status, "a lost audit event is refused again");
-                    self.redelivery.hurry(now_ms);
-                } else {
-                    self.redelivery.with_ring(|ring| ring.postpone(again.numbers[0]));
-                    self.pause_redelivery(now_ms);
-                }
+                self.redelivery_refused(again, answer.status, now_ms);
+                self.redelivery.is_searching = verdict != Verdict::TooBig;
             }
-            verdict => {
-                if verdict == (Verdict::Retry { is_ambiguous: true }) {
-                    self.redelivery.with_ring(|ring| ring.doubt(&again.numbers));
+            Verdict::Later { after_ms } => self.pause_redelivery(after_ms, now_ms),
+            Verdict::Unauthorized => {
+                self.credentials.refused(now_ms);
+                self.pause_redelivery(0, now_ms);
+            }
+            Verdict::Retry { is_ambiguous } => {
+                if is_ambiguous {
+                    self.doubt_redelivery(again);
                 }
-                if verdict == Verdict::Unauthorized {
-                    self.credentials.refused(now_ms);
-                }
-                self.pause_redelivery(now_ms);
+                self.redelivery.give_way(again, now_ms);
+                self.pause_redelivery(0, now_ms);
+            }
+            Verdict::Hold => {
+                self.redelivery.give_way(again, now_ms);
+                self.pause_redelivery(0, now_ms);
             }
         }
+    }
+
+    fn redelivered(&mut self, again: &Again, now_ms: u64) {
+        let events = again.numbers.len();
+        self.redelivery.with_ring(|ring| ring.remove(&again.numbers));
+        self.driver.count_redelivered(events as u64);
+        tracing::info!(events, "lost audit events delivered after all");
+        self.redelivery.refused = 0;
+        if self.redelivery.is_searching {
+            self.redelivery.events_max = EVENTS_MAX.min(2 * events);
+        }
+        self.redelivery.hurry(now_ms);
+    }
+
+    fn redelivery_refused(&mut self, again: &Again, status: u16, now_ms: u64) {
+        if again.numbers.len() > 1 {
+            self.redelivery.give_way(again, now_ms);
+            return self.redelivery.hurry(now_ms);
+        }
+        self.redelivery.refused += 1;
+        if self.redelivery.refused > REFUSED_MAX {
+            self.redelivery.give_way(again, now_ms);
+            return self.pause_redelivery(0, now_ms);
+        }
+        self.redelivery.with_ring(|ring| ring.refuse(again.numbers[0]));
+        tracing::warn!(status, "a lost audit event is refused again");
+        self.redelivery.hurry(now_ms);
+    }
+
+    fn count_doubtful(&mut self, again: &Again) {
+        let doubtful = self.redelivery.with_ring(|ring| ring.count_doubtful(&again.numbers));
+        self.driver.count_possibly_duplicated(doubtful);
+    }
+
+    /// They may be stored.
+    fn doubt_redelivery(&self, again: &Again) {
+        self.redelivery.with_ring(|ring| ring.doubt(&again.numbers));
     }
 
     /// Whether the answer is to this request, as far as a server that keeps our ids shows it.
@@ -164,11 +221,12 @@ impl Engine {
             || memchr::memmem::find(&answer.body, again.first_id.as_bytes()).is_some()
     }
 
-    fn pause_redelivery(&mut self, now_ms: u64) {
+    fn pause_redelivery(&mut self, pause_min_ms: u64, now_ms: u64) {
         let redelivery = &mut self.redelivery;
         let bound_ms = (PAUSE_MIN_MS << redelivery.failures.min(6)).min(PAUSE_MAX_MS);
         redelivery.failures += 1;
-        redelivery.next_ms = Some(now_ms + bound_ms / 2 + fastrand::u64(..=bound_ms / 2));
+        let jitter_ms = fastrand::u64(..=bound_ms / 2);
+        redelivery.next_ms = Some(now_ms + pause_min_ms + bound_ms / 2 + jitter_ms);
     }
 
     /// DataStorage is back: a jitter, because it is for a fleet.
@@ -186,11 +244,25 @@ impl Engine {
     }
 }
 
+/// Whether it says nothing of what was to be sent.
+fn is_without_connection(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        Cause::Resolve { .. }
+            | Cause::Connect { .. }
+            | Cause::ConnectTimeout { .. }
+            | Cause::Tls { .. }
+    )
+}
+
 /// No batch is ever sent over it.
 pub(super) const REDELIVERY_SLOT: usize = usize::MAX - 1;
 /// What every DataStorage takes at once.
 const EVENTS_MAX: usize = 500;
 /// More in a row, and it is the server that refuses, whatever the events.
 const REFUSED_MAX: u32 = 5;
+/// More in a row, and it is a server that doesn't keep our ids.
+const STRANGE_MAX: u32 = 2;
+const RAISE_EVENTS_MAX_MS: u64 = 60_000;
 const PAUSE_MIN_MS: u64 = 1_000;
 const PAUSE_MAX_MS: u64 = 60_000;

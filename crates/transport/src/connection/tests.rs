@@ -187,10 +187,9 @@ async fn a_server_that_hangs_meets_the_request_timeout() {
         let mut peer = pair.accept().await;
         peer.request().await;
         peer.answer(b"HTTP/1.1 201 Created\r\n").await;
-        let cause = Cause::RequestTimeout { timeout_ms: 50 };
-        for id in 0..2 {
-            let expected = failed(Certainty::Ambiguous, cause.clone());
-            assert_eq!(pair.end().await, (10 * round + id, expected));
+        let causes = [Cause::RequestTimeout { timeout_ms: 50 }, Cause::GivenUpEarlier];
+        for (id, cause) in (10 * round..).zip(causes) {
+            assert_eq!(pair.end().await, (id, failed(Certainty::Ambiguous, cause)));
         }
         peer.closed().await;
     }

@@ -239,7 +239,10 @@ impl Pipeline {
         for (position, request) in self.requests.drain(..).enumerate() {
             let certainty =
                 if position < doubtful { Certainty::Ambiguous } else { Certainty::NotProcessed };
-            let failure = Failure { certainty, cause: cause.clone() };
+            // Of those that waited behind the oldest, none has used up its time.
+            let is_behind = position > 0 && matches!(cause, Cause::RequestTimeout { .. });
+            let cause = if is_behind { Cause::GivenUpEarlier } else { cause.clone() };
+            let failure = Failure { certainty, cause };
             self.events.push_back(Event { request_id: request.id, what: What::Failed(failure) });
         }
     }
