@@ -157,8 +157,8 @@ impl Lanes {
         self.shared.is_starving.load(Ordering::Relaxed) // A hint, as in `starve`.
     }
 
-    /// Whether a record of any length would find no room in the lane at this moment: so that none is
-    /// made in vain. Who is refused because of this alone has told nobody: ask only while
+    /// Whether a record of any length would find no room in the lane at this moment: so that none
+    /// is made in vain. Who is refused because of this alone has told nobody: ask only while
     /// [`is_starving`](Self::is_starving).
     #[must_use]
     pub fn is_full(&self, lane: usize) -> bool {

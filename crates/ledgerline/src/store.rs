@@ -301,8 +301,9 @@ impl Store {
     }
 
     /// For how long the engine's thread has been overdue at whatever it had to do next. Zero: less
-    /// than 20 ms, or the engine has ended, or is another process's. For health checks: more than some seconds is a host
-    /// without processor time, or a defect. From any thread, at the price of a clock.
+    /// than 20 ms, or the engine has ended, or is another process's. For health checks: more than
+    /// some seconds is a host without processor time, or a defect. From any thread, at the price of
+    /// a clock.
     #[must_use]
     pub fn silence(&self) -> Duration {
         self.inner.silence()

@@ -14,8 +14,8 @@ use crate::{
 
 impl Driver {
     /// Forgets what was taken, and takes it again: records that are not settled come once more.
-    /// Those that were sent may have been stored; they are marked, and the number of those that were
-    /// not marked before is returned.
+    /// Those that were sent may have been stored; they are marked, and the number of those that
+    /// were not marked before is returned.
     ///
     /// For the owner of a driver after a panic, with no request under way any longer.
     ///
