@@ -63,9 +63,9 @@ pub struct Config {
     /// been delivered and isn't on its way; looked at once a second. 1 s to 366 days. None
     /// (default): never.
     pub give_up_after: Option<Duration>,
-    /// Bounds of the pause before a batch is tried again: full jitter below a bound that doubles from
-    /// the first to the second. Default 100 ms and 30 s. An endpoint that takes nothing is asked
-    /// again after 5 s at most, with one batch for all, unless it asks for a longer pause.
+    /// Bounds of the pause before a batch is tried again: full jitter below a bound that doubles
+    /// from the first to the second. Default 100 ms and 30 s. An endpoint that takes nothing is
+    /// asked again after 5 s at most, with one batch for all, unless it asks for a longer pause.
     pub retry_delay_min: Duration,
     /// See [`retry_delay_min`](Self::retry_delay_min).
     pub retry_delay_max: Duration,

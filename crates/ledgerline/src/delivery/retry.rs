@@ -22,7 +22,8 @@ impl Delivery {
         self.open_breaker(Cause::NoConnection, 0, now_ms);
     }
 
-    /// The server failed. One batch, or its parts, waits by itself; after several failures in a row all do.
+    /// The server failed. One batch, or its parts, waits by itself; after several failures in a row
+    /// all do.
     pub(super) fn overloaded(&mut self, batches: &[BatchId], is_ambiguous: bool, now_ms: u64) {
         let failed = &mut self.counts.failed;
         let counter = if is_ambiguous { &mut failed.ambiguous } else { &mut failed.not_processed };
@@ -75,8 +76,8 @@ impl Delivery {
         self.retries.set(now_ms + delay_ms, batch);
     }
 
-    /// Ends every pause, those that the server asked for included: for what would be lost otherwise.
-    /// Of an endpoint that takes nothing it is still one batch that finds out.
+    /// Ends every pause, those that the server asked for included: for what would be lost
+    /// otherwise. Of an endpoint that takes nothing it is still one batch that finds out.
     pub(crate) fn retry_now(&mut self, now_ms: u64) {
         let Self { retries, ready, batches, breaker, .. } = self;
         *retries = Wheel::new(now_ms);

@@ -2,8 +2,8 @@
 //!
 //! A narrow network, or a server that takes its time for each event, never gets through with it,
 //! however often it is tried. After two timeouts it is halved, and its parts again at each, down to
-//! 32 KiB: that bounds what a server that is only silent makes of it. What is stored then, has as many
-//! bytes as the next batches may have, until larger ones are tried again.
+//! 32 KiB: that bounds what a server that is only silent makes of it. What is stored then has as
+//! many bytes as the next batches may have, until larger ones are tried again.
 //!
 //! Also at a server that doesn't know events by their ids: there the same bytes once more may be
 //! stored once more, and without an end.
