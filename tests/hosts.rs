@@ -149,6 +149,24 @@ fn an_engine_that_panics_goes_on_with_what_the_blocks_hold() {
 }
 
 #[test]
+fn a_flush_that_waits_at_a_panic_is_not_left_to_the_interval() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let server = Scripted::start(move |_| Reply::Store.after(&held));
+    let mut config = config(&server.url());
+    config.flush_interval = Duration::from_secs(600);
+    let store = Store::start(config).unwrap();
+    store.record(&event("rr-1")).unwrap();
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| store.flush(WAIT));
+        server.wait_for_requests(1, WAIT);
+        panic_and_wait(&store, 1);
+        gate.open();
+        assert_all_delivered(&flush.join().unwrap().unwrap().accounts, 1);
+    });
+}
+
+#[test]
 fn an_engine_that_panics_once_too_often_gives_up_loudly() {
     let gate = Gate::new();
     let server = Scripted::start(move |_| Reply::Store.after(&gate));
