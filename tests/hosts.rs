@@ -157,7 +157,7 @@ fn a_flush_that_waits_at_a_panic_is_not_left_to_the_interval() {
     config.flush_interval = Duration::from_secs(600);
     let store = Store::start(config).unwrap();
     store.record(&event("rr-1")).unwrap();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let flush = scope.spawn(|| store.flush(WAIT));
         server.wait_for_requests(1, WAIT);
         panic_and_wait(&store, 1);
