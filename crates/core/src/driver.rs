@@ -142,12 +142,6 @@ impl Driver {
         &self.held
     }
 
-    /// Blocks that could be used again but for a record that isn't committed, or bytes on loan.
-    #[must_use]
-    pub fn blocks_pinned(&self) -> usize {
-        self.held.len() + self.lent_out.len()
-    }
-
     /// Asks to be woken: true if the driver may sleep until the bell rings. False: there is
     /// something to take.
     ///

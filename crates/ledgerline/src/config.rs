@@ -70,9 +70,9 @@ pub struct Config {
     /// See [`retry_delay_min`](Self::retry_delay_min).
     pub retry_delay_max: Duration,
     /// Connections to the server at most, 1 to 64. Default 16. The engine finds out how many serve
-    /// best: it begins with one, and opens the next only when all
-    /// others wait for answers. Beside these there may be one that asks whether DataStorage is
-    /// ready, and one for lost events that are sent once more.
+    /// best: it begins with one, and opens the next only when all others wait for answers. Beside
+    /// these there may be one that asks whether DataStorage is ready, and one for lost events that
+    /// are sent once more.
     pub connections_max: usize,
     /// Requests on the way on one connection at most, 1 to 16. Default 2. Stays at 1 until the
     /// server has shown that it keeps our ids, so that a resend is harmless.

@@ -352,12 +352,9 @@ impl Engine {
             self.driver.settle(span.block, span.first, span.count, outcome);
             self.has_news = true;
             // Settled first: should telling it panic, it isn't told of what is sent again.
-            let now = (wall_clock(), self.clock.now_ms());
-            for loan in &lost {
-                self.failsafe.lost(loan.as_ref(), outcome, doubt, now);
-            }
             if !lost.is_empty() {
-                self.expect_redelivery(now.1);
+                let now = (wall_clock(), self.clock.now_ms());
+                lost.iter().for_each(|it| self.failsafe.lost(it.as_ref(), outcome, doubt, now));
             }
         }
         let counts = self.delivery.counts();

@@ -3,7 +3,7 @@
 use loom::{sync::Notify, thread};
 
 use crate::{
-    Lanes, Outcome, Refusal, Sleepers, Standing,
+    Lanes, Outcome, Receipt, Refusal, Sleepers, Standing,
     model::{assert_same, drain, engine, produce, settle_all, take_all},
     sync::Arc,
 };
@@ -12,15 +12,21 @@ fn settled(outcome: Outcome) -> Standing {
     Standing::Settled { outcome, is_possibly_stored: false }
 }
 
+/// Fills the only block of the only lane, and has it sealed; the receipt of its first record.
+fn fill(lanes: &Lanes) -> Receipt {
+    let receipt = lanes.record(0, &[1, 0], 0).unwrap();
+    lanes.record(0, &[1, 1], 0).unwrap();
+    assert_eq!(lanes.record(0, &[1, 2], 0), Err(Refusal::Full));
+    receipt
+}
+
 /// Whoever looks while the record is sent, settled, recycled and its place used again sees nothing
 /// but what was true of it.
 #[test]
 fn a_standing_is_never_that_of_another_life() {
     loom::model(|| {
         let (lanes, mut driver, _) = engine(1, 1);
-        let receipt = lanes.record(0, &[1, 0], 0).unwrap();
-        lanes.record(0, &[1, 1], 0).unwrap();
-        assert_eq!(lanes.record(0, &[1, 2], 0), Err(Refusal::Full)); // Seals the only block.
+        let receipt = fill(&lanes);
         let records = take_all(&mut driver);
         let reader = {
             let lanes = lanes.clone();
@@ -45,9 +51,7 @@ fn a_standing_is_never_that_of_another_life() {
 fn what_is_forgotten_is_not_said_to_be_delivered() {
     loom::model(|| {
         let (lanes, mut driver, _) = engine(1, 1);
-        let receipt = lanes.record(0, &[1, 0], 0).unwrap();
-        lanes.record(0, &[1, 1], 0).unwrap();
-        assert_eq!(lanes.record(0, &[1, 2], 0), Err(Refusal::Full));
+        let receipt = fill(&lanes);
         let records = take_all(&mut driver);
         let reader = {
             let lanes = lanes.clone();
@@ -69,12 +73,6 @@ fn what_is_forgotten_is_not_said_to_be_delivered() {
 fn what_is_forgotten_in_later_lives_is_not_said_to_be_delivered() {
     loom::model(|| {
         let (lanes, mut driver, _) = engine(1, 1);
-        let fill = |lanes: &Lanes| {
-            let receipt = lanes.record(0, &[1, 0], 0).unwrap();
-            lanes.record(0, &[1, 1], 0).unwrap();
-            assert_eq!(lanes.record(0, &[1, 2], 0), Err(Refusal::Full));
-            receipt
-        };
         let receipt = fill(&lanes);
         let records = take_all(&mut driver);
         let reader = {
@@ -98,9 +96,7 @@ fn what_is_forgotten_in_later_lives_is_not_said_to_be_delivered() {
 fn a_standing_across_a_rebuild_is_never_that_of_another_life() {
     loom::model(|| {
         let (lanes, mut driver, _) = engine(1, 1);
-        let receipt = lanes.record(0, &[1, 0], 0).unwrap();
-        lanes.record(0, &[1, 1], 0).unwrap();
-        assert_eq!(lanes.record(0, &[1, 2], 0), Err(Refusal::Full));
+        let receipt = fill(&lanes);
         let records = take_all(&mut driver);
         let reader = {
             let lanes = lanes.clone();

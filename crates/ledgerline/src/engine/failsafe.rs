@@ -5,7 +5,7 @@
 //! passed over in silence. The last lost events are kept in a ring, as the records that they were.
 //! Then the hook of the configuration is told, at most once a second.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -68,7 +68,7 @@ impl Failsafe {
         if self.lines < LINES_PER_SECOND {
             self.lines += 1;
             let line = line(record, outcome, now);
-            tracing::error!(target: "ledgerline::failsafe", "[AUDIT] {line}");
+            say(format_args!("{line}"));
         } else {
             self.unsaid += 1;
         }
@@ -103,9 +103,7 @@ impl Failsafe {
         self.lines = 0;
         let unsaid = std::mem::take(&mut self.unsaid);
         if unsaid > 0 {
-            let summary =
-                format_args!(r#"{{"summary":"further audit events lost","events":{unsaid}}}"#);
-            tracing::error!(target: "ledgerline::failsafe", "[AUDIT] {summary}");
+            say(format_args!(r#"{{"summary":"further audit events lost","events":{unsaid}}}"#));
         }
         let events = std::mem::take(&mut self.untold);
         if events > 0
@@ -123,6 +121,13 @@ impl Failsafe {
     pub(super) fn next_ms(&self) -> Option<u64> {
         (self.untold > 0 || self.unsaid > 0).then_some(self.until_ms)
     }
+}
+
+/// A log's writer is a caller's code, too: should it panic, the other losses are told all the same.
+fn say(object: fmt::Arguments<'_>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        tracing::error!(target: "ledgerline::failsafe", "[AUDIT] {object}");
+    }));
 }
 
 /// What a reader of logs needs to know of the event, in the words of the services that had such

@@ -101,7 +101,7 @@ impl Engine {
             oldest_pending_ms: oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms)),
             blocks: self.driver.blocks(),
             blocks_free: self.driver.blocks_free(),
-            blocks_pinned: self.driver.blocks_pinned(),
+            blocks_pinned: self.driver.blocks_with_hole().len() + self.driver.blocks_lent_out(),
             pinned_ms: self.lasting.pinned_ms(now_ms),
         };
         let blocked = self.delivery.blocked_ms(now_ms).plus(&self.lasting.full.total(now_ms));

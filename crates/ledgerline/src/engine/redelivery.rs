@@ -122,13 +122,15 @@ impl Engine {
     }
 
     pub(super) fn on_redelivery(&mut self, what: &What, now_ms: u64) {
-        if matches!(what, What::FirstByte(_)) {
-            return;
-        }
+        let result = match what {
+            What::FirstByte(_) => return,
+            What::Answered(answer) => Ok(answer),
+            What::Failed(failure) => Err(failure),
+        };
         let Some(again) = self.redelivery.under_way.take() else { return };
-        match what {
-            What::Answered(answer) => self.on_redelivery_answer(&again, answer, now_ms),
-            What::Failed(failure) => {
+        match result {
+            Ok(answer) => self.on_redelivery_answer(&again, answer, now_ms),
+            Err(failure) => {
                 if failure.certainty == Certainty::Ambiguous {
                     self.doubt_redelivery(&again);
                 }
@@ -137,7 +139,6 @@ impl Engine {
                 }
                 self.pause_redelivery(0, now_ms);
             }
-            What::FirstByte(_) => {}
         }
     }
 
@@ -236,7 +237,7 @@ impl Engine {
         }
     }
 
-    /// Events were lost: they are due in a while, if they are to be sent at all.
+    /// If there are lost events to be sent, they are due in a while. To be called now and then.
     pub(super) fn expect_redelivery(&mut self, now_ms: u64) {
         if self.redelivery.with_ring(|ring| ring.is_any_due()) {
             self.redelivery.wants(now_ms + PAUSE_MIN_MS);
