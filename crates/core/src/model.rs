@@ -53,6 +53,7 @@
 //! - a rebuild that forgets sealed blocks, or that they are sealed:
 //!   `a_rebuilt_driver_takes_what_is_not_settled_once_more`
 //! - starving forgotten after the push, or not noted: `a_starving_producer_is_heard`
+//! - no bell when an install gives its block back: `a_block_that_an_install_gives_back_is_heard_of`
 //! - a block without a record reclaimed: `a_block_just_installed_is_not_reclaimed`
 //!
 //! These fail a test under std: no bell after sealing, or when starving; the watch kept by a

@@ -76,6 +76,25 @@ fn a_starving_producer_is_heard() {
     });
 }
 
+/// Who finds no block because a loser of an install has it for a moment is woken when that one gives
+/// it back: a lost wake-up would leave the model without a thread to run.
+#[test]
+fn a_block_that_an_install_gives_back_is_heard_of() {
+    loom::model(|| {
+        let (lanes, _driver, token) = engine(2, 2);
+        let others: Vec<_> = (0..2)
+            .map(|name| {
+                let lanes = lanes.clone();
+                thread::spawn(move || drop(lanes.record(0, &[name, 0], 0)))
+            })
+            .collect();
+        while lanes.record(1, &[7, 7], 0).is_err() {
+            token.0.wait();
+        }
+        others.into_iter().for_each(|other| other.join().unwrap());
+    });
+}
+
 /// I8: a producer that found no block gets the idle lane's, and nothing is lost on either.
 #[test]
 fn an_idle_lanes_block_is_reclaimed_for_a_starving_one() {
