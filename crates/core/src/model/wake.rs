@@ -76,8 +76,8 @@ fn a_starving_producer_is_heard() {
     });
 }
 
-/// Who finds no block because a loser of an install has it for a moment is woken when that one gives
-/// it back: a lost wake-up would leave the model without a thread to run.
+/// Who finds no block because a loser of an install has it for a moment is woken when that one
+/// gives it back: a lost wake-up would leave the model without a thread to run.
 #[test]
 fn a_block_that_an_install_gives_back_is_heard_of() {
     loom::model(|| {
