@@ -15,6 +15,9 @@ use crate::json::{Rules, Scanner};
 
 /// Something that can be the `event_data` of an event.
 ///
+/// Sync, so that an [`Event`](crate::Event), which borrows it, is Send: a future that holds an
+/// event across an `await` can be spawned.
+///
 /// ```
 /// use ledgerline_codec::{DataError, EventData, Json};
 ///
@@ -31,7 +34,7 @@ use crate::json::{Rules, Scanner};
 /// assert_eq!(out, br#"{"phase":"started"}"#);
 /// # Ok::<(), DataError>(())
 /// ```
-pub trait EventData {
+pub trait EventData: Sync {
     /// Appends exactly one JSON object's text, or leaves `out` as it was.
     ///
     /// # Errors
@@ -89,11 +92,11 @@ impl EventData for Json<'_> {
     }
 }
 
-/// Any value that serialises as an object.
+/// Any value that serialises as an object. It must be Sync, as [`EventData`] is.
 #[derive(Debug, Clone, Copy)]
 pub struct Value<'a, T: ?Sized>(pub &'a T);
 
-impl<T: Serialize + ?Sized> EventData for Value<'_, T> {
+impl<T: Serialize + Sync + ?Sized> EventData for Value<'_, T> {
     fn append_to(&self, out: &mut Vec<u8>) -> Result<(), DataError> {
         append_or_undo(out, |out| {
             let mut bounded = BoundedWriter { out, bytes: 0 };
