@@ -34,7 +34,7 @@ fn assert_come_back(lines: &[&str]) {
 
 #[test]
 fn events_of_our_making_come_back_byte_for_byte() {
-    let lines: Vec<_> = include_str!("data/kubernetes-audit.ndjson").lines().collect();
+    let lines: Vec<_> = include_str!("../data/kubernetes-audit.ndjson").lines().collect();
     assert_eq!(lines.len(), 10);
     assert_come_back(&lines);
 }
