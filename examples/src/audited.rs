@@ -123,7 +123,8 @@ fn correlation_id(headers: &HeaderMap) -> String {
 
 /// The first 4 KiB: no client can make its event too large to be recorded.
 fn start_of(text: &str) -> &str {
-    &text[..text.floor_char_boundary(4_096)]
+    let end = (0..=text.len().min(4_096)).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ledgerline_core::{BLOCK_BYTES, Block, RECORD_BYTES_MAX};
-use ledgerline_transport::{Endpoint, EndpointError, TlsFiles};
+use ledgerline_transport::{Endpoint, EndpointError};
 
 use crate::delivery::Limits;
 pub(crate) use crate::loss::LossHook;
@@ -32,7 +32,8 @@ pub use self::settings::SettingError;
 #[non_exhaustive]
 pub struct Config {
     /// Where DataStorage is: `http://host:port` or `https://host:port`, with a path in front of
-    /// `/api/v1` if it has one.
+    /// `/api/v1` if it has one. `https` needs the cargo feature `tls-aws-lc-rs` or `tls-ring`;
+    /// without it [`ConfigError::Url`] says so.
     pub url: String,
     /// Name of this process in its events' `producer`, 1 to 64 characters. None: a random one,
     /// new at each start. The lane's number is appended, because each lane counts its own events.
@@ -305,9 +306,10 @@ impl Config {
         })
     }
 
-    pub(crate) fn tls_files(&self) -> TlsFiles {
+    #[cfg(feature = "__tls")]
+    pub(crate) fn tls_files(&self) -> ledgerline_transport::TlsFiles {
         let identity = self.client_certificate_file.clone().zip(self.client_key_file.clone());
-        TlsFiles { ca: self.ca_file.clone(), identity }
+        ledgerline_transport::TlsFiles { ca: self.ca_file.clone(), identity }
     }
 
     pub(crate) fn buffer_bytes(&self) -> u64 {
@@ -403,6 +405,14 @@ mod tests {
         assert!((100_000 * 1_024..101 << 20).contains(&config.buffer_bytes()));
         config.buffer_bytes = Some(8 * MIB);
         assert_eq!(config.buffer_bytes(), 8 * MIB);
+    }
+
+    #[cfg(not(feature = "__tls"))]
+    #[test]
+    fn https_needs_a_tls_feature() {
+        let error = Config::new("https://localhost").validate().unwrap_err();
+        assert!(matches!(error, ConfigError::Url { reason: EndpointError::NoTls, .. }));
+        assert!(error.to_string().contains("tls-aws-lc-rs or tls-ring"), "{error}");
     }
 
     type Breakage = fn(&mut Config);

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ledgerline_core::{Bell, Driver, Loan, Outcome};
-use ledgerline_transport::{ConnectionConfig, ConnectionEvent, Endpoint, Target, Tls};
+use ledgerline_transport::{ConnectionConfig, ConnectionEvent, Endpoint, Target};
 use tokio::sync::{Notify, mpsc};
 
 use crate::clock::{Clock, wall_clock};
@@ -154,8 +154,10 @@ impl Engine {
         connection_config.connect_timeout = config.connect_timeout;
         connection_config.request_timeout = config.request_timeout;
         connection_config.depth = config.pipeline_depth_max;
+        #[cfg(feature = "__tls")]
         if endpoint.is_tls() {
-            let tls = Tls::new(config.tls_files()).map_err(StartError::Tls)?;
+            let tls = ledgerline_transport::Tls::new(config.tls_files());
+            let tls = tls.map_err(StartError::Tls)?;
             connection_config.tls = Some(Arc::new(tls));
         }
         let credentials = Credentials::new(config.token_file.as_ref(), &config.headers)?;

@@ -25,6 +25,8 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// Certificates or keys can't be used.
+    #[cfg(feature = "__tls")]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "tls-aws-lc-rs", feature = "tls-ring"))))]
     #[error("TLS can't be used")]
     Tls(#[source] ledgerline_transport::TlsError),
     /// The token can't be read.

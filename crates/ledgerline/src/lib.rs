@@ -39,6 +39,8 @@
 //! and a second thread that watches the first. Methods that wait come in two kinds: `flush` and
 //! `close` block their thread, `flush_async` and `close_async` are futures for any executor.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod clock;
 mod config;
 mod delivery;

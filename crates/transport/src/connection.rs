@@ -35,7 +35,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    Cause, Certainty, Endpoint, Failure, Target, Tls, What,
+    Cause, Certainty, Endpoint, Failure, Target, What,
     h1::{Limits, Pipeline},
     outcome::whole_ms,
     stream::Stream,
@@ -55,7 +55,8 @@ pub struct ConnectionConfig {
     /// How much of a response is taken.
     pub limits: Limits,
     /// Whom to trust, and what to show, where the endpoint is `https`.
-    pub tls: Option<Arc<Tls>>,
+    #[cfg(feature = "__tls")]
+    pub tls: Option<Arc<crate::Tls>>,
 }
 
 impl Default for ConnectionConfig {
@@ -66,6 +67,7 @@ impl Default for ConnectionConfig {
             request_timeout: Duration::from_secs(30),
             depth: 4,
             limits: Limits::default(),
+            #[cfg(feature = "__tls")]
             tls: None,
         }
     }
@@ -307,17 +309,29 @@ impl Line {
 
 /// Connects within the time that there is for it, TLS included.
 async fn connect(endpoint: &Endpoint, config: &ConnectionConfig) -> Result<Stream, Cause> {
+    #[cfg(feature = "__tls")]
     let start = Instant::now();
     let stream = connect_tcp(endpoint, config.connect_timeout).await?;
-    if !endpoint.is_tls() {
-        return Ok(Stream::Plain(stream));
+    #[cfg(feature = "__tls")]
+    if endpoint.is_tls() {
+        let left = config.connect_timeout.saturating_sub(start.elapsed());
+        return encrypt(stream, endpoint, config, left).await;
     }
+    Ok(stream.into())
+}
+
+#[cfg(feature = "__tls")]
+async fn encrypt(
+    stream: TcpStream,
+    endpoint: &Endpoint,
+    config: &ConnectionConfig,
+    left: Duration,
+) -> Result<Stream, Cause> {
     let untrusted = |why: &dyn std::fmt::Display| Cause::Tls {
         host: endpoint.host().into(),
         why: why.to_string().into(),
     };
     let tls = config.tls.as_ref().ok_or_else(|| untrusted(&"nothing says whom to trust"))?;
-    let left = config.connect_timeout.saturating_sub(start.elapsed());
     match timeout(left, tls.connect(endpoint.host(), stream)).await {
         Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
         Ok(Err(error)) => Err(untrusted(&error)),

@@ -3,7 +3,7 @@
 //! Invariant: what has been parsed needs no more checks: a [`Target`] is a request head that lacks
 //! nothing but the length of its content, and nothing in it can end a line early.
 //!
-//! Limit: `http` with a host name, an IPv4 address or a bracketed IPv6 address; `POST` of JSON.
+//! Limit: `http`, and in a build with TLS `https`, with a host name, an IPv4 address or a bracketed IPv6 address; `POST` of JSON.
 
 use std::{fmt, net::Ipv6Addr};
 
@@ -34,6 +34,9 @@ pub enum EndpointError {
     /// It doesn't start with `http://` or `https://`.
     #[error("an endpoint begins with http:// or https://")]
     Scheme,
+    /// It starts with `https://`, and this build was made without TLS.
+    #[error("https needs the cargo feature tls-aws-lc-rs or tls-ring, and this build has neither")]
+    NoTls,
     /// It has a user name, or a password, which are not repeated here.
     #[error("an endpoint takes no user name and no password")]
     UserInfo,
@@ -73,6 +76,9 @@ impl Endpoint {
         let is_tls = scheme.eq_ignore_ascii_case("https");
         if !is_tls && !scheme.eq_ignore_ascii_case("http") {
             return Err(EndpointError::Scheme);
+        }
+        if is_tls && !cfg!(feature = "__tls") {
+            return Err(EndpointError::NoTls);
         }
         // RFC 3986 section 3.2: the authority ends at the first of these.
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -237,6 +243,10 @@ mod tests {
             ),
         ];
         for (text, host, port, shown) in cases {
+            if text.starts_with("https") && !cfg!(feature = "__tls") {
+                assert_eq!(Endpoint::parse(text), Err(EndpointError::NoTls));
+                continue;
+            }
             let endpoint = Endpoint::parse(text).expect(text);
             assert_eq!((endpoint.host(), endpoint.port()), (host, port), "{text}");
             assert_eq!(endpoint.to_string(), shown);

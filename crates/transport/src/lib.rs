@@ -7,8 +7,9 @@
 //! Invariant: every request that is handed over ends in exactly one [`What::Answered`] or
 //! [`What::Failed`], and a failure says whether the server may have processed the request.
 //!
-//! Limit: HTTP/1.1 only, plain or over TLS 1.2 and 1.3. Nothing is retried here: what a status
-//! means, and when to try again, is for the caller to decide.
+//! Limit: HTTP/1.1 only, plain, or over TLS 1.2 and 1.3 with the feature `tls-aws-lc-rs` or
+//! `tls-ring`. Nothing is retried here: what a status means, and when to try again, is for the
+//! caller to decide.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -40,10 +41,12 @@ pub mod h1;
 mod outcome;
 mod stamp;
 mod stream;
+#[cfg(feature = "__tls")]
 mod tls;
 
 pub use connection::{Connection, ConnectionConfig, ConnectionEvent};
 pub use endpoint::{Endpoint, EndpointError, Target};
 pub use outcome::{Answer, Cause, Certainty, Failure, Garbled, IoFault, Part, What};
 pub use stamp::FileStamp;
+#[cfg(feature = "__tls")]
 pub use tls::{Tls, TlsError, TlsFiles};

@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WantsClientCert;
+#[cfg(feature = "tls-aws-lc-rs")]
+use rustls::crypto::aws_lc_rs as crypto;
+#[cfg(not(feature = "tls-aws-lc-rs"))]
+use rustls::crypto::ring as crypto;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
@@ -115,9 +119,8 @@ impl TlsFiles {
     }
 
     fn load(&self) -> Result<ClientConfig, TlsError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let builder = ClientConfig::builder_with_provider(Arc::new(crypto::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions()?;
         let builder: ConfigBuilder<ClientConfig, WantsClientCert> = match &self.ca {
             None => builder.with_platform_verifier()?,
             Some(path) => {
