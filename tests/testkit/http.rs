@@ -1,6 +1,6 @@
 //! An HTTP client of its own, so that it shares no fault with the engine's.
 //!
-//! Limit: GET, and answers with a `content-length`, which is what our DataStorage sends.
+//! Limit: GET and POST, and answers with a `content-length`, which is what our DataStorage sends.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,8 +22,21 @@ impl Client {
 
     /// The status and the body of the answer.
     pub(crate) fn get(&mut self, target: &str) -> (u16, String) {
-        let request = format!("GET {target} HTTP/1.1\r\nhost: test\r\n\r\n");
-        self.stream.get_mut().write_all(request.as_bytes()).expect("the server reads");
+        self.exchange(format!("GET {target} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes())
+    }
+
+    /// The status and the body of the answer to a body of JSON, or of anything that is none.
+    pub(crate) fn post(&mut self, target: &str, body: &[u8]) -> (u16, String) {
+        let length = body.len();
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n"
+        );
+        self.exchange(&[head.as_bytes(), body].concat())
+    }
+
+    fn exchange(&mut self, request: &[u8]) -> (u16, String) {
+        self.stream.get_mut().write_all(request).expect("the server reads");
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             let bytes = self.stream.read_line(&mut head).expect("the server answers in time");

@@ -25,6 +25,7 @@ mod gate;
 mod http;
 mod log;
 mod proxy;
+mod raw;
 mod scripted;
 mod served;
 
@@ -35,6 +36,7 @@ pub use front::{Authority, Front};
 pub use gate::Gate;
 pub use log::Log;
 pub use proxy::{End, Network, Proxy, Way};
+pub use raw::{now_micros, raw_event, time_text};
 pub use scripted::{Reply, Request, ReservedPort, Scripted, StoredEvent};
 pub use served::{Row, Served, serve};
 

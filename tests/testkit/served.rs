@@ -108,6 +108,15 @@ impl Served {
         page.pagination.total.expect("pages by offset are counted")
     }
 
+    /// The status and the body of the answer to this body of a batch, on a connection of its own.
+    ///
+    /// # Panics
+    /// If the server doesn't answer.
+    #[must_use]
+    pub fn post_batch(&self, body: &[u8]) -> (u16, String) {
+        Client::connect(self.server.addr()).post("/api/v1/audit/events/batch", body)
+    }
+
     #[track_caller]
     fn page(&self, parameters: &[(&str, &str)]) -> Page {
         let target = format!("/api/v1/audit/events{}", query_string(parameters));

@@ -254,6 +254,47 @@ pub enum Problem {
     },
 }
 
+impl Problem {
+    /// The problem's kind as one stable word: `too_long`. For logs, metrics and the `reason` of a
+    /// server's refusal; it says nothing of the value.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Empty => "empty",
+            Self::TooLong { .. } => "too_long",
+            Self::Nul | Self::NulEscape => "nul",
+            Self::OutOfRange { .. } => "out_of_range",
+            Self::WrongType { .. } => "wrong_type",
+            Self::NotInSet { .. } => "not_in_set",
+            Self::NotAnAddress { .. } => "not_an_address",
+            Self::NotATimestamp { .. } => "not_a_timestamp",
+            Self::NotAUuid { .. } => "not_a_uuid",
+            Self::Duplicate => "duplicate",
+            Self::TooLarge { .. } => "too_large",
+            Self::TooDeep { .. } => "too_deep",
+            Self::NotAnObject => "not_an_object",
+            Self::InvalidJson { .. } => "not_json",
+            Self::NumberOutOfRange { .. } => "number_out_of_range",
+            Self::LoneSurrogate => "lone_surrogate",
+            Self::NotSerializable { .. } => "not_serializable",
+        }
+    }
+
+    /// The limit that the value broke, if it is a number: in characters, bytes, levels, or the
+    /// field's own unit.
+    #[must_use]
+    pub const fn limit(&self) -> Option<i64> {
+        match *self {
+            Self::TooLong { max, .. } | Self::TooLarge { max, .. } | Self::TooDeep { max } => {
+                Some(max as i64)
+            }
+            Self::OutOfRange { given, min, max } => Some(if given < min { min } else { max }),
+            _ => None,
+        }
+    }
+}
+
 fields! {
     /// The event's id, made by its emitter.
     EventId, "event_id", Chars::NotText;

@@ -130,18 +130,16 @@ fn add(
 
 fn check_time(index: usize, given: Timestamp, now: Timestamp) -> Result<(), Problem> {
     let ahead = given.micros() - now.micros();
-    let limit = if ahead > FUTURE_MINUTES_MAX * MICROS_PER_MINUTE {
-        format!("{FUTURE_MINUTES_MAX} minutes in the future")
+    let (reason, limit) = if ahead > FUTURE_MINUTES_MAX * MICROS_PER_MINUTE {
+        ("too_new", format!("{FUTURE_MINUTES_MAX} minutes in the future"))
     } else if -ahead > PAST_DAYS_MAX * MICROS_PER_DAY {
-        format!("{PAST_DAYS_MAX} days in the past")
+        ("too_old", format!("{PAST_DAYS_MAX} days in the past"))
     } else {
         return Ok(());
     };
-    let mut text = Vec::new();
-    given.append_to(&mut text);
-    let text = String::from_utf8_lossy(&text);
-    let detail = format!("event {index}: event_timestamp {text} is more than {limit}");
-    Err(Problem::new(Kind::Validation, detail).at(index).field("event_timestamp"))
+    let detail = format!("event {index}: event_timestamp {given} is more than {limit}");
+    let problem = Problem::new(Kind::Validation, detail).at(index).field("event_timestamp");
+    Err(problem.because(reason))
 }
 
 /// Days since 1970, UTC.
@@ -152,12 +150,18 @@ const fn day(timestamp: Timestamp) -> i64 {
 fn refusal(error: ParseError) -> Problem {
     let detail = error.to_string();
     match error {
-        ParseError::WrongShape { .. } => Problem::new(Kind::InvalidRequest, detail),
-        ParseError::TooMany { .. } => Problem::new(Kind::BatchSizeExceeded, detail),
-        ParseError::NotAnObject { index, .. } => Problem::new(Kind::Validation, detail).at(index),
-        ParseError::Field { index, error } => {
-            Problem::new(Kind::Validation, detail).at(index).field(error.field.name())
+        ParseError::NotJson(_) => Problem::new(Kind::Validation, detail).because("not_json"),
+        ParseError::WrongShape { .. } => {
+            Problem::new(Kind::InvalidRequest, detail).because("wrong_shape")
         }
+        ParseError::Empty => Problem::new(Kind::Validation, detail).because("empty_batch"),
+        ParseError::TooMany { max, .. } => {
+            Problem::new(Kind::BatchSizeExceeded, detail).because("too_many").limit(max)
+        }
+        ParseError::NotAnObject { index, .. } => {
+            Problem::new(Kind::Validation, detail).at(index).because("not_an_object")
+        }
+        ParseError::Field { index, error } => Problem::invalid(index, &error),
         _ => Problem::new(Kind::Validation, detail),
     }
 }

@@ -5,6 +5,29 @@
 //! that sending a request again does no harm, and an id that comes back with other content is
 //! refused.
 //!
+//! # Refusals
+//!
+//! A request is refused as a whole, with a problem document (RFC 7807) that has these members
+//! beside `type`, `title` and `status`, each only where it applies:
+//!
+//! | member | |
+//! |---|---|
+//! | `detail` | what was wrong, in words; may repeat up to 48 characters of what was sent |
+//! | `index` | the event's place in the request, from 0 |
+//! | `field` | the field, or the parameter of a query |
+//! | `reason` | the rule that was broken: `missing`, `too_long`, `too_old`, `conflict`, ... |
+//! | `limit` | the bound that was broken: characters, bytes, levels, events, or the field's unit |
+//! | `event_id` | the id, where it is taken by other content |
+//!
+//! An `event_timestamp` may be at most **7 days** in the past (`reason` is `too_old` beyond it)
+//! and at most **60 minutes** in the future (`too_new`), by this server's clock. So an event that
+//! was held for longer than a week can't be stored here any more.
+//!
+//! Each refusal of events is counted in the metric `datastorage_refusals_total`, by status, reason
+//! and field, and logged at the level warn ("events refused") with the same members but the
+//! detail: nothing of an event's contents goes into the log. Of refusals that agree in status,
+//! reason and field one in ten seconds has a line; the others are counted in the next.
+//!
 //! ```
 //! use std::time::Duration;
 //!
@@ -29,6 +52,7 @@ mod metrics;
 mod problem;
 mod query;
 mod query_parameters;
+mod refusals;
 mod routes;
 mod server;
 mod storage;

@@ -17,6 +17,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
     conflicts: Counter,
+    /// Requests to store events that were refused.
+    pub(crate) refusals: Family<Refusal, Counter>,
     /// What the storage counts.
     pub(crate) writes: WriteMetrics,
 }
@@ -38,10 +40,20 @@ struct Request {
     status: u16,
 }
 
+/// Why a request to store events was refused: all words are ours, none is the sender's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) reason: &'static str,
+    /// Empty where the refusal is of no field.
+    pub(crate) field: &'static str,
+}
+
 impl Metrics {
     pub(crate) fn new() -> Self {
         let requests = Family::default();
         let conflicts = Counter::default();
+        let refusals = Family::default();
         let writes = WriteMetrics {
             events_stored: Counter::default(),
             events_repeated: Counter::default(),
@@ -53,6 +65,11 @@ impl Metrics {
         };
         let mut registry = Registry::with_prefix("datastorage");
         registry.register("http_requests", "Answers, by route and status", requests.clone());
+        registry.register(
+            "refusals",
+            "Requests to store events that were refused, by the rule broken and the field",
+            refusals.clone(),
+        );
         registry.register("events_stored", "Events stored", writes.events_stored.clone());
         registry.register(
             "events_repeated",
@@ -85,7 +102,7 @@ impl Metrics {
             "Groups rolled back by a failure and written again request by request",
             writes.groups_split.clone(),
         );
-        Self { registry, requests, conflicts, writes }
+        Self { registry, requests, conflicts, refusals, writes }
     }
 
     pub(crate) fn answered(&self, route: &'static str, status: u16) {

@@ -1,12 +1,14 @@
 //! Refusals as RFC 7807 problem documents.
 //!
 //! Invariant: every answer that isn't a success goes through [`Problem`], so that each has a type,
-//! a detail that names what was wrong, and the headers that its status calls for.
+//! a detail that names what was wrong, and the headers that its status calls for. Limit: only the
+//! detail may repeat what was sent; the other members are words and numbers of ours.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
+use ledgerline_codec::FieldError;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -16,10 +18,13 @@ use crate::storage::{StorageError, WriteError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     kind: Kind,
-    detail: String,
-    index: Option<usize>,
-    field: Option<&'static str>,
-    event_id: Option<Uuid>,
+    detail: Box<str>,
+    pub(crate) index: Option<usize>,
+    pub(crate) field: Option<&'static str>,
+    reason: Option<&'static str>,
+    /// The bound that was broken, as a number.
+    pub(crate) limit: Option<i64>,
+    pub(crate) event_id: Option<Uuid>,
     allow: Option<&'static str>,
 }
 
@@ -39,8 +44,17 @@ pub(crate) enum Kind {
 }
 
 impl Problem {
-    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), index: None, field: None, event_id: None, allow: None }
+    pub(crate) fn new(kind: Kind, detail: impl Into<Box<str>>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            index: None,
+            field: None,
+            reason: None,
+            limit: None,
+            event_id: None,
+            allow: None,
+        }
     }
 
     /// Something that isn't served here, with the methods that are.
@@ -61,11 +75,42 @@ impl Problem {
         self
     }
 
+    /// Names the rule that was broken in one word, which clients and operators may compare.
+    pub(crate) fn because(mut self, reason: &'static str) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Names the bound that was broken.
+    pub(crate) fn limit(mut self, limit: usize) -> Self {
+        self.limit = i64::try_from(limit).ok();
+        self
+    }
+
+    /// A field of an event that can't be stored.
+    pub(crate) fn invalid(index: usize, error: &FieldError) -> Self {
+        let detail = format!("event {index}: {error}");
+        let problem = Self::new(Kind::Validation, detail).at(index).field(error.field.name());
+        Self { limit: error.problem.limit(), ..problem.because(error.problem.reason()) }
+    }
+
     pub(crate) fn conflict(index: usize, event_id: Uuid) -> Self {
         let detail =
             format!("event {index}: event_id {event_id} is taken by an event with other content");
         let problem = Self::new(Kind::EventIdConflict, detail).at(index).field("event_id");
-        Self { event_id: Some(event_id), ..problem }
+        Self { event_id: Some(event_id), ..problem.because("conflict") }
+    }
+
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.kind.describe().0
+    }
+
+    /// The rule that was broken; where none has a name, what kind of refusal it is.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self.reason {
+            Some(reason) => reason,
+            None => self.kind.describe().1,
+        }
     }
 
     pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
@@ -77,6 +122,8 @@ impl Problem {
             detail: &self.detail,
             index: self.index,
             field: self.field,
+            reason: self.reason,
+            limit: self.limit,
             event_id: self.event_id.map(|id| id.to_string()),
         };
         let body = serde_json::to_vec(&document).expect("a struct of texts and numbers serialises");
@@ -128,7 +175,7 @@ impl Kind {
 impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
         let kind = if error.is_temporary() { Kind::Unavailable } else { Kind::Internal };
-        Self::new(kind, error.to_string())
+        Self::new(kind, error.to_string()).because("storage")
     }
 }
 
@@ -138,11 +185,13 @@ impl From<WriteError> for Problem {
         match error {
             WriteError::Conflict { index, event_id } => Self::conflict(index, event_id),
             WriteError::UnknownParent { index, .. } => {
-                Self::new(Kind::Validation, detail).at(index).field("parent_event_id")
+                let problem = Self::new(Kind::Validation, detail).at(index);
+                problem.field("parent_event_id").because("unknown_parent")
             }
-            WriteError::QueueFull { .. } | WriteError::Stopped => {
-                Self::new(Kind::Unavailable, detail)
+            WriteError::QueueFull { limit } => {
+                Self::new(Kind::Unavailable, detail).because("queue_full").limit(limit)
             }
+            WriteError::Stopped => Self::new(Kind::Unavailable, detail).because("stopping"),
             WriteError::Storage(error) => error.into(),
         }
     }
@@ -158,6 +207,10 @@ struct Document<'a> {
     index: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<String>,
 }

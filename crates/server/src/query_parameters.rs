@@ -74,7 +74,7 @@ impl Parameters {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decoded = decode(name).zip(decode(value));
-            pairs.push(decoded.ok_or_else(|| bad(name, value, "percent-encoded UTF-8"))?);
+            pairs.push(decoded.ok_or_else(|| misread(name, value, "percent-encoded UTF-8"))?);
         }
         Ok(Self { pairs })
     }
@@ -137,7 +137,12 @@ impl Parameters {
     }
 }
 
-fn bad(name: &str, value: &str, expected: &str) -> Problem {
+/// A known parameter that can't be understood.
+fn bad(name: &'static str, value: &str, expected: &str) -> Problem {
+    misread(name, value, expected).field(name)
+}
+
+fn misread(name: &str, value: &str, expected: &str) -> Problem {
     let detail = format!("the parameter {name} is {value:?}, expected {expected}");
     Problem::new(Kind::Validation, detail)
 }

@@ -3,6 +3,7 @@
 //! Invariant: a write is refused or answered by its commit, never both; a request that begins after
 //! the server was told to stop is refused untouched. Limit: the bytes of all bodies held at once.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,7 +24,8 @@ use crate::metrics::{self, Metrics};
 use crate::problem::{Kind, Problem};
 use crate::query::JsonPage;
 use crate::query_parameters;
-use crate::storage::Store;
+use crate::refusals::Refusals;
+use crate::storage::{Store, WriteError};
 
 /// What all connections share.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) store: Store,
     pub(crate) metrics: Metrics,
+    pub(crate) refusals: Refusals,
     pub(crate) fresh_ids: FreshIds,
     /// Set once, when the server is told to stop.
     pub(crate) is_stopping: AtomicBool,
@@ -65,19 +68,27 @@ type Answer = Response<Full<Bytes>>;
 /// Answers one request.
 ///
 /// Dropping the future while it waits for a commit doesn't take the write back.
-pub(crate) async fn answer(app: Arc<App>, surface: Surface, request: Request<Incoming>) -> Answer {
+pub(crate) async fn answer(
+    app: Arc<App>,
+    surface: Surface,
+    peer: Option<SocketAddr>,
+    request: Request<Incoming>,
+) -> Answer {
     let (parts, mut body) = request.into_parts();
     let route = find(surface, &parts.method, parts.uri.path());
     let name = route.as_ref().map_or("none", |route| route.name());
-    let result = match route {
+    let result = match &route {
         Ok(Route::Liveness) => Ok(liveness()),
         Ok(Route::Readiness) => Ok(app.readiness().await),
         Ok(Route::Metrics) => Ok(with_type(app.metrics.text().into(), metrics::CONTENT_TYPE)),
         Ok(Route::Query) => app.query(parts.uri.query().unwrap_or("")).await,
         Ok(Route::StoreOne) => app.store_one(&parts.headers, &mut body).await,
         Ok(Route::StoreBatch) => app.store_batch(&parts.headers, &mut body).await,
-        Err(problem) => Err(problem),
+        Err(problem) => Err(problem.clone()),
     };
+    if let (Ok(Route::StoreOne | Route::StoreBatch), Err(problem)) = (&route, &result) {
+        app.refusals.refused(problem, peer);
+    }
     let mut answer = result.unwrap_or_else(Problem::into_response);
     if app.is_stopping.load(Ordering::Relaxed) {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -156,9 +167,7 @@ impl App {
     /// Leave to work on events. A connection runs one request at a time, so there is a permit for
     /// each request until the server stops.
     fn enter(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Problem> {
-        self.running
-            .try_acquire()
-            .map_err(|_| Problem::new(Kind::Unavailable, "the server is stopping"))
+        self.running.try_acquire().map_err(|_| WriteError::Stopped.into())
     }
 
     /// The body, and the leave to hold its bytes.
@@ -169,8 +178,10 @@ impl App {
     ) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
         check_media_type(headers)?;
         let max = self.config.body_bytes_max;
-        let too_large =
-            || Problem::new(Kind::RequestTooLarge, format!("the body has more than {max} bytes"));
+        let too_large = || {
+            let detail = format!("the body has more than {max} bytes");
+            Problem::new(Kind::RequestTooLarge, detail).because("too_large").limit(max)
+        };
         // A body in chunks doesn't say how long it is: it may be as long as any.
         let expected = match body.size_hint().exact() {
             None => max,
@@ -185,12 +196,12 @@ impl App {
             Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
             Ok(Err(error)) => {
                 let detail = format!("the body broke off: {error}");
-                return Err(Problem::new(Kind::InvalidRequest, detail));
+                return Err(Problem::new(Kind::InvalidRequest, detail).because("body_broke_off"));
             }
             Err(_) => {
                 let limit = self.config.body_timeout;
                 let detail = format!("the body did not come within {limit:?}");
-                return Err(Problem::new(Kind::RequestTimeout, detail));
+                return Err(Problem::new(Kind::RequestTimeout, detail).because("body_timeout"));
             }
         };
         drop(held.split(expected.saturating_sub(bytes.len())));
@@ -204,7 +215,7 @@ impl App {
         held.ok_or_else(|| {
             let max = self.config.bytes_in_flight_max;
             let detail = format!("{bytes} bytes more would be over the {max} held at once");
-            Problem::new(Kind::Unavailable, detail)
+            Problem::new(Kind::Unavailable, detail).because("memory_full").limit(max)
         })
     }
 }
@@ -255,7 +266,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     }
     let given = given.map_or_else(|| "missing".to_owned(), |given| format!("{given:?}"));
     let detail = format!("the header Content-Type is {given}, expected {JSON:?}");
-    Err(Problem::new(Kind::Validation, detail))
+    Err(Problem::new(Kind::Validation, detail).because("content_type"))
 }
 
 fn liveness() -> Answer {

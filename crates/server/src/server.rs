@@ -22,11 +22,12 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use crate::config::{Config, ConfigError, Storage};
 use crate::fresh_id::FreshIds;
 use crate::metrics::Metrics;
+use crate::refusals::{LINE_INTERVAL, Refusals};
 use crate::routes::{self, App, Surface};
 use crate::storage::{StorageError, Store, WriterThread};
 
@@ -98,6 +99,7 @@ impl Server {
             running: Semaphore::new(config.connections_max),
             body_bytes: Arc::new(Semaphore::new(config.bytes_in_flight_max)),
             is_stopping: AtomicBool::new(false),
+            refusals: Refusals::new(metrics.refusals.clone()),
             fresh_ids: FreshIds::default(),
             config,
             store,
@@ -230,7 +232,7 @@ fn close(runtime: Runtime) {
 async fn serve(
     app: Arc<App>,
     listeners: Listeners,
-    stopped: oneshot::Receiver<Duration>,
+    mut stopped: oneshot::Receiver<Duration>,
 ) -> Result<(), ShutdownError> {
     let connections_max = app.config.connections_max;
     let listen =
@@ -239,8 +241,14 @@ async fn serve(
     let others = [listeners.health, listeners.metrics]
         .map(|listener| listener.map(|listener| listen(listener, OPERATOR_CONNECTIONS_MAX)));
 
-    // Without a sender the server itself is gone.
-    let deadline = stopped.await.unwrap_or(DROP_DEADLINE);
+    let mut summaries = interval(LINE_INTERVAL);
+    let deadline = loop {
+        tokio::select! {
+            // Without a sender the server itself is gone.
+            deadline = &mut stopped => break deadline.unwrap_or(DROP_DEADLINE),
+            now = summaries.tick() => app.refusals.summarize(now),
+        }
+    };
     let deadline_at = Instant::now() + deadline;
     let passed = |_| ShutdownError::DeadlinePassed { deadline };
     app.stop();
@@ -331,10 +339,11 @@ fn connection(
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> {
     // Answers are written whole; waiting for more would only delay them.
     stream.set_nodelay(true).ok();
+    let peer = stream.peer_addr().ok();
     let idle_timeout = app.config.idle_timeout;
     let service = service_fn(move |request| {
         let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(routes::answer(app, surface, request).await) }
+        async move { Ok::<_, Infallible>(routes::answer(app, surface, peer, request).await) }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())

@@ -2,7 +2,7 @@
 
 use std::io::BufReader;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::{exchange, get, post, post_bytes, read_answer, send};
 use crate::fixture::{BATCH, Fixture, ONE, event, event_with, id, now_micros, time_text};
@@ -56,6 +56,77 @@ fn one_bad_event_refuses_its_whole_batch_and_is_named() {
     assert_eq!(answer.json()["index"], 2);
     assert_eq!(answer.json()["field"], "severity");
     assert_eq!(fixture.rows(), 0);
+}
+
+/// A field with a value that breaks its rule, and the members that the refusal must have.
+fn broken_rules() -> Vec<(&'static str, Value, &'static str, Option<i64>)> {
+    let long = |chars| json!("x".repeat(chars));
+    let deep = (0..10).fold(json!({}), |inner, _| json!({ "a": inner }));
+    vec![
+        ("version", json!(null), "missing", None),
+        ("version", json!(""), "empty", None),
+        ("version", long(11), "too_long", Some(10)),
+        ("error_message", long(65_537), "too_long", Some(65_536)),
+        ("severity", json!("a\0b"), "nul", None),
+        ("duration_ms", json!(-1), "out_of_range", Some(0)),
+        ("retention_days", json!(2_556), "out_of_range", Some(2_555)),
+        ("namespace", json!(7), "wrong_type", None),
+        ("event_outcome", json!("Success"), "not_in_set", None),
+        ("actor_ip", json!("a host"), "not_an_address", None),
+        ("event_timestamp", json!("yesterday"), "not_a_timestamp", None),
+        ("parent_event_id", json!("x"), "not_a_uuid", None),
+        ("parent_event_id", json!(id(99)), "unknown_parent", None),
+        ("event_data", json!({"a": "x".repeat(262_144)}), "too_large", Some(262_144)),
+        ("event_data", deep, "too_deep", Some(10)),
+        ("event_data", json!({"a": "\0"}), "nul", None),
+    ]
+}
+
+#[test]
+fn every_refusal_of_an_event_has_its_index_field_reason_and_limit() {
+    let fixture = Fixture::new();
+    for (field, value, reason, limit) in broken_rules() {
+        let bad = event_with(2, json!({ field: value }));
+        let answer = fixture.batch(&[event(0), event(1), bad]);
+        let detail = answer.problem(400, "validation-error");
+        assert!(detail.starts_with(&format!("event 2: {field} ")), "{detail}");
+        let problem = answer.json();
+        let given = (&problem["index"], &problem["field"], &problem["reason"]);
+        assert_eq!(given, (&json!(2), &json!(field), &json!(reason)), "{detail}");
+        assert_eq!(problem.get("limit").and_then(Value::as_i64), limit, "{detail}");
+    }
+    assert_eq!(fixture.rows(), 0);
+}
+
+#[test]
+fn a_refusal_of_a_whole_body_has_its_reason_and_limit() {
+    let fixture = Fixture::with(|config| config.batch_events_max = 2);
+    let one = event(0);
+    for (body, reason, limit) in [
+        (format!("[{one}"), "not_json", None),
+        ("{}".to_owned(), "wrong_shape", None),
+        ("[]".to_owned(), "empty_batch", None),
+        (format!("[{one},{one},{one}]"), "too_many", Some(2)),
+        (" ".repeat((5 << 20) + 1), "too_large", Some(5 << 20)),
+    ] {
+        let problem = post(fixture.server.addr(), BATCH, body.as_bytes()).json();
+        assert_eq!(problem["reason"], reason, "{problem}");
+        assert_eq!(problem.get("limit").and_then(Value::as_i64), limit, "{problem}");
+        assert_eq!(problem.get("index"), None, "{problem}");
+    }
+    let problem = post(fixture.server.addr(), BATCH, format!("[{one},7]").as_bytes()).json();
+    assert_eq!((&problem["index"], &problem["reason"]), (&json!(1), &json!("not_an_object")));
+}
+
+#[test]
+fn refusals_are_counted_by_the_rule_that_was_broken() {
+    let fixture = Fixture::new();
+    for number in 0..3 {
+        fixture.batch(&[event_with(number, json!({"severity": "x".repeat(21)}))]);
+    }
+    fixture.store(&[event(0)]);
+    let labels = "{status=\"400\",reason=\"too_long\",field=\"severity\"}";
+    assert_eq!(fixture.metric(&format!("datastorage_refusals_total{labels}")), 3.);
 }
 
 #[test]
@@ -202,12 +273,15 @@ fn a_time_too_far_from_the_server_s_clock_is_refused_and_named() {
         let time = time_text(now_micros() + micros);
         fixture.store(&[event_with(0, json!({"event_timestamp": time, "event_id": null}))]);
     }
-    for micros in [61 * MINUTE, -7 * DAY - MINUTE] {
+    for (micros, reason) in [(61 * MINUTE, "too_new"), (-7 * DAY - MINUTE, "too_old")] {
         let time = time_text(now_micros() + micros);
         let answer = fixture.batch(&[event(1), event_with(2, json!({"event_timestamp": time}))]);
         let detail = answer.problem(400, "validation-error");
         assert!(detail.contains("event 1: event_timestamp") && detail.contains(&time), "{detail}");
         assert_eq!(answer.json()["field"], "event_timestamp");
+        assert_eq!(answer.json()["reason"], reason);
+        assert_eq!(answer.json()["index"], 1);
+        assert_eq!(detail.contains("past"), reason == "too_old", "{detail}");
     }
     assert_eq!(fixture.rows(), 2);
 }
@@ -250,6 +324,10 @@ fn another_event_under_a_stored_id_refuses_its_whole_request() {
     assert!(detail.contains("event 1") && detail.contains(&id(0)), "{detail}");
     assert_eq!(answer.json()["index"], 1);
     assert_eq!(answer.json()["event_id"], id(0));
+    assert_eq!(
+        (&answer.json()["field"], &answer.json()["reason"]),
+        (&json!("event_id"), &json!("conflict"))
+    );
     assert_eq!(fixture.rows(), 1);
     assert_eq!(fixture.query("")["data"][0]["event_data"], stored["event_data"]);
     assert_eq!(fixture.metric("datastorage_event_conflicts_total"), 1.);

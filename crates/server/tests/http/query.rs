@@ -274,6 +274,7 @@ fn a_bad_parameter_is_refused_by_its_name_and_value() {
         let detail = answer.problem(400, "validation-error");
         let (name, value) = parameters.split_once('=').unwrap();
         assert!(detail.contains(name) && detail.contains(value), "{detail}");
+        assert_eq!(answer.json()["field"], name);
     }
     fixture.query("colour=red");
 }
