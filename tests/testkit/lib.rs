@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+pub mod bars;
 mod events;
 mod front;
 mod gate;

@@ -21,6 +21,8 @@ use uuid::Uuid;
 
 use crate::Gate;
 
+pub(crate) use self::connection::head as request_head;
+
 /// What the server does about a request that it has read.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -177,7 +177,7 @@ impl Connection<'_> {
 }
 
 /// The lengths of head and body, once the head is there; what is wrong with it, if something is.
-fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
+pub(crate) fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut headers);
     let head_len = match request.parse(bytes) {

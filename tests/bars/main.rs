@@ -1,0 +1,156 @@
+//! The bars at their full length: `scripts/bars` runs this in release mode.
+//!
+//! Arguments name groups of bars, or are parts of their names; none, or `all`, runs all of them.
+//! `--jobs N` runs N at a time, but for those that need the machine for themselves. Prints each
+//! bar's figures as it ends; the exit status is 1 if one is not met, 2 if an argument fits none.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ledgerline_testkit::bars::answers::{Index, Poison, Strange};
+use ledgerline_testkit::bars::fleets::{Bad, Old};
+use ledgerline_testkit::bars::{Balance, Bar, answers, fleets, types};
+
+/// One bar that can be run.
+struct Entry {
+    group: &'static str,
+    /// Whether nothing else may run beside it.
+    is_alone: bool,
+    run: Box<dyn Fn() -> Bar + Send + Sync>,
+}
+
+fn entry(group: &'static str, run: impl Fn() -> Bar + Send + Sync + 'static) -> Entry {
+    Entry { group, is_alone: false, run: Box::new(run) }
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let jobs = jobs(&mut arguments);
+    let is_wanted = |entry: &Entry| {
+        arguments.is_empty() || arguments.iter().any(|it| it == "all" || it == entry.group)
+    };
+    let (alone, together): (Vec<_>, Vec<_>) =
+        all().into_iter().filter(is_wanted).partition(|entry| entry.is_alone);
+    if alone.len() + together.len() == 0 {
+        let mut groups: Vec<&str> = all().iter().map(|entry| entry.group).collect();
+        groups.dedup();
+        eprintln!("no such bars: {arguments:?}; there are {}", groups.join(", "));
+        return ExitCode::from(2);
+    }
+    let mut bars = run(&together, jobs);
+    bars.extend(run(&alone, 1));
+    let missed: Vec<&Bar> = bars.iter().filter(|bar| !bar.is_met()).collect();
+    println!("{} of {} bars met", bars.len() - missed.len(), bars.len());
+    for bar in &missed {
+        println!("missed: {}", bar.name);
+    }
+    if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Takes `--jobs N` out of the arguments.
+fn jobs(arguments: &mut Vec<String>) -> usize {
+    let place = arguments.iter().position(|argument| argument == "--jobs");
+    place.map_or(1, |place| {
+        let taken: Vec<String> = arguments.drain(place..arguments.len().min(place + 2)).collect();
+        taken.get(1).and_then(|count| count.parse().ok()).unwrap_or(1)
+    })
+}
+
+fn run(entries: &[Entry], jobs: usize) -> Vec<Bar> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(entry) = entries.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let began_at = Instant::now();
+                    let bar = (entry.run)();
+                    println!("[{}, {:.1} s] {bar}", entry.group, began_at.elapsed().as_secs_f64());
+                    done.lock().expect("no one panics with it").push(bar);
+                }
+            });
+        }
+    });
+    done.into_inner().expect("no one panics with it")
+}
+
+fn all() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for balance in [Balance::PerConnection, Balance::PerRequest] {
+        for old in [Old::OtherIds, Old::NoIds] {
+            let run = move || fleets::mixed(balance, old, RATE, seconds(60));
+            entries.push(entry("mixed-fleet", run));
+        }
+    }
+    for balance in [Balance::PerConnection, Balance::ByChance(7)] {
+        for since in [Duration::ZERO, seconds(10)] {
+            for status in [503, 500, 429, 404, 401, 0] {
+                let bad = Bad { status, since };
+                let run = move || fleets::bad_backend(balance, bad, RATE, seconds(30));
+                entries.push(entry("bad-backend", run));
+            }
+        }
+    }
+    all_types(&mut entries);
+    all_answers(&mut entries);
+    entries
+}
+
+fn all_types(entries: &mut Vec<Entry>) {
+    for ms in [5, 100] {
+        let thinking = Duration::from_millis(ms);
+        for is_rare in [false, true] {
+            let run = move || types::refused(is_rare, thinking, RATE, seconds(10));
+            entries.push(entry("refused-types", run));
+        }
+        let one_in = if ms == 5 { 100 } else { 1_000 };
+        let run = move || types::some_bad(one_in, thinking, RATE, seconds(10));
+        entries.push(entry("bad-events", run));
+    }
+    entries.push(entry("refused-all", || types::all_then_two(seconds(5), RATE, seconds(15))));
+    entries.push(entry("refused-all", || types::all_for_a_while(seconds(15), RATE, seconds(20))));
+    let run = || types::two_for_a_while(seconds(60), RATE, seconds(75));
+    entries.push(entry("refused-minute", run));
+    let flat_out = entry("flat-out", || types::flat_out(seconds(10), 3));
+    entries.push(Entry { is_alone: true, ..flat_out });
+}
+
+fn all_answers(entries: &mut Vec<Entry>) {
+    for is_stored in [false, true] {
+        for strange in [
+            Strange::EmptyIds,
+            Strange::HalfOfIds,
+            Strange::Cut,
+            Strange::Text,
+            Strange::OtherCount,
+            Strange::Status(200),
+            Strange::Status(204),
+            Strange::Status(207),
+        ] {
+            let run = move || answers::strange_success(strange, is_stored, seconds(4));
+            entries.push(entry("strange-success", run));
+            let run = move || answers::strange_for_ever(strange, is_stored);
+            entries.push(entry("strange-success", run));
+        }
+    }
+    let run = || answers::strange_success(Strange::Hasty, false, seconds(4));
+    entries.push(entry("hasty", run));
+    entries.push(entry("hasty", || answers::strange_for_ever(Strange::Hasty, false)));
+    entries.push(entry("outage", || answers::outage(seconds(4), RATE, seconds(10))));
+    for index in [Index::Right, Index::OffByOne, Index::AlwaysZero, Index::Missing, Index::InText] {
+        entries.push(entry("wrong-index", move || answers::one_bad(index)));
+    }
+    for poison in [Poison::Forbidden, Poison::ServerError, Poison::Reset] {
+        entries.push(entry("poison", move || answers::poison(poison, RATE, seconds(20))));
+    }
+    entries.push(entry("slow-server", || answers::slower(660, Duration::ZERO, 3_000, seconds(30))));
+    entries.push(entry("slow-server", || answers::slower(660, seconds(5), 3_000, seconds(35))));
+}
+
+const RATE: u64 = 1_000;

@@ -1,0 +1,96 @@
+//! Several servers behind one address: old and new ones, good and bad ones.
+
+use std::time::Duration;
+
+use ledgerline::Cause;
+
+use super::{Answer, Backend, Balance, Bar, Fleet, Load, Measured, Trial};
+
+/// How an old server answers that knows nothing of our ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Old {
+    /// With ids of its own.
+    OtherIds,
+    /// Without any.
+    NoIds,
+}
+
+/// One new server and three old ones: nothing is blocked, little is stored twice, and what may have
+/// been is counted.
+#[must_use]
+pub fn mixed(balance: Balance, old: Old, rate: u64, duration: Duration) -> Bar {
+    let old_answer = match old {
+        Old::OtherIds => Answer::stored_under_new_ids(),
+        Old::NoIds => Answer::stored_without_ids(),
+    };
+    let new = Backend::always(Answer::stored().after(THINKING));
+    let mut backends = vec![new];
+    backends.resize_with(4, || Backend::always(old_answer.clone().after(THINKING)));
+    let fleet = Fleet::start(balance, backends);
+    let measured = Trial::new(&fleet, Load::paced(rate, duration)).run(&fleet);
+
+    let mut bar = Bar::new(format!("mixed fleet, {balance:?}, {old:?}"));
+    measured.check_truth(&mut bar);
+    measured.check_all_delivered(&mut bar);
+    let (sent_twice, stored_twice) = (measured.books.sent_twice(), measured.books.stored_twice());
+    let counted = measured.accounts.possibly_duplicated;
+    bar.at_most("possibly_duplicated, for events sent twice", counted, sent_twice);
+    bar.at_most("stored more than once", stored_twice, measured.books.stored / 100);
+    check_causes(&mut bar, &measured);
+    measured.check_lateness(&mut bar, PROMPT, Duration::ZERO, |_| true);
+    bar
+}
+
+/// No cause but a slow server, and the few milliseconds that it takes to connect again.
+fn check_causes(bar: &mut Bar, measured: &Measured) {
+    for (what, cause, limit) in [
+        ("blocked, overloaded", Cause::Overloaded, 0),
+        ("blocked, misrouted", Cause::Misrouted, 0),
+        ("blocked, rejecting", Cause::Rejecting, 0),
+        ("blocked, pool_full", Cause::PoolFull, 0),
+        ("blocked, no_connection", Cause::NoConnection, CONNECTING_MS_MAX),
+    ] {
+        bar.at_most(what, measured.blocked_ms(cause), limit);
+    }
+}
+
+/// What a bad backend does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bad {
+    /// Its status; 0: it resets the connection of each request.
+    pub status: u16,
+    /// From when on.
+    pub since: Duration,
+}
+
+/// One of three backends is bad: every event is stored soon all the same.
+#[must_use]
+pub fn bad_backend(balance: Balance, bad: Bad, rate: u64, duration: Duration) -> Bar {
+    let good = || Backend::always(Answer::stored().after(THINKING));
+    let Bad { status, since } = bad;
+    let answer = move || match status {
+        0 => Answer::reset(),
+        401 => Answer::problem(401, "unauthorized"),
+        429 | 500 | 503 => Answer::problem(status, "unavailable"),
+        _ => Answer::status(status),
+    };
+    let bad = Backend::new(move |batch| match batch.at < since {
+        true => Answer::stored().after(THINKING),
+        false => answer(),
+    });
+    let fleet = Fleet::start(balance, vec![bad, good(), good()]);
+    let measured = Trial::new(&fleet, Load::paced(rate, duration)).run(&fleet);
+
+    let since = if since.is_zero() { "always".to_owned() } else { format!("after {since:?}") };
+    let mut bar = Bar::new(format!("one of three backends {status}, {since}, {balance:?}"));
+    measured.check_truth(&mut bar);
+    measured.check_all_delivered(&mut bar);
+    measured.check_lateness(&mut bar, STORED_WITHIN, Duration::ZERO, |_| true);
+    bar
+}
+
+const THINKING: Duration = Duration::from_millis(5);
+const STORED_WITHIN: Duration = Duration::from_secs(5);
+/// In front of servers that are all good.
+const PROMPT: Duration = Duration::from_secs(4);
+const CONNECTING_MS_MAX: u64 = 100;
