@@ -40,6 +40,7 @@ fuzz_target!(|steps: Vec<Step<'_>>| {
                 let count = pipeline.write_slices(&mut slices);
                 let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
                 pipeline.wrote(now, offered.min(most.into()));
+                pipeline.flushed();
             }
             Step::Read { bytes } => pipeline.read(bytes),
             Step::Answer { status, body } => {

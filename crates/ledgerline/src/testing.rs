@@ -313,7 +313,7 @@ impl MemoryWire {
             if failure.certainty == Certainty::NotProcessed);
         let first_byte = is_connected.then(|| What::FirstByte(Instant::now()));
         for what in first_byte.into_iter().chain([what]) {
-            let event = ConnectionEvent { slot: self.slot, request_id: batch, what };
+            let event = ConnectionEvent { slot: self.slot, connection: 1, request_id: batch, what };
             let _ = self.events.send(event); // The engine has ended.
         }
     }
@@ -334,11 +334,9 @@ pub fn set_wall_clock(store: &Store, ahead_us: i64) {
 
 fn answer(status: u16, content_type: &str, body: &str) -> Answer {
     Answer {
-        status,
         content_type: Some(content_type.into()),
-        retry_after: None,
-        date: None,
         body: Bytes::copy_from_slice(body.as_bytes()),
+        ..Answer::new(status)
     }
 }
 

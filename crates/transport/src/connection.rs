@@ -7,6 +7,10 @@
 //! Invariant: every request sent gets exactly one final [`ConnectionEvent`], for as long as the
 //! [`Connection`] and its runtime live.
 //!
+//! A connection that is told to [renew](Connection::renew) itself leaves its socket after the last
+//! outstanding answer, and connects elsewhere for the next request where the name has more than one
+//! address.
+//!
 //! Limit: requests wait in a channel that is bounded only because the caller keeps to
 //! [`ConnectionConfig::depth`]. Connecting is tried once per send; pauses between tries are the
 //! caller's.
@@ -14,6 +18,7 @@
 use std::{
     future::poll_fn,
     io::IoSlice,
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -36,9 +41,9 @@ use tracing::debug;
 
 use crate::{
     Cause, Certainty, Endpoint, Failure, Target, What,
-    h1::{Limits, Pipeline},
+    h1::{self, Limits, Pipeline},
     outcome::whole_ms,
-    stream::Stream,
+    stream::{Stream, has_unread},
 };
 
 /// How a [`Connection`] behaves.
@@ -78,6 +83,8 @@ impl Default for ConnectionConfig {
 pub struct ConnectionEvent {
     /// The connection, as it was named in [`Connection::spawn`].
     pub slot: usize,
+    /// Which of the slot's sockets it happened on, counted from 1. 0: on none.
+    pub connection: u64,
     /// The request, as it was named in [`Connection::send`].
     pub request_id: u64,
     /// What happened to it.
@@ -99,8 +106,15 @@ pub struct Connection {
 }
 
 #[derive(Debug)]
-struct Command {
-    request_id: u64,
+enum Command {
+    Send(Request),
+    /// Leave this socket.
+    Renew(u64),
+}
+
+#[derive(Debug)]
+struct Request {
+    id: u64,
     head: Bytes,
     body: Vec<Bytes>,
 }
@@ -127,6 +141,9 @@ impl Connection {
             commands: receiver,
             events: events.clone(),
             is_open: Arc::clone(&is_open),
+            current: 0,
+            address: None,
+            left: None,
         };
         let task = tokio::spawn(task.run()).abort_handle();
         Self { slot, commands, events, is_open, task }
@@ -147,10 +164,25 @@ impl Connection {
     /// the task.
     pub fn send(&self, request_id: u64, target: &Target, lines: &str, body: Vec<Bytes>) {
         let head = target.head(body.iter().map(Bytes::len).sum(), lines);
-        if self.commands.send(Command { request_id, head, body }).is_err() {
+        let request = Request { id: request_id, head, body };
+        if self.commands.send(Command::Send(request)).is_err() {
             let failure = Failure { certainty: Certainty::NotProcessed, cause: Cause::TaskEnded };
-            report(&self.events, self.slot, request_id, What::Failed(failure));
+            let (slot, what) = (self.slot, What::Failed(failure));
+            report(&self.events, ConnectionEvent { slot, connection: 0, request_id, what });
         }
+    }
+
+    /// Leaves a socket, which is named as in [`ConnectionEvent::connection`]: it takes no request
+    /// that is sent from now on, and is closed after its last outstanding answer. The next request
+    /// then resolves the name anew and connects, beginning behind the address that was left, so
+    /// that one bad server of several is left. Nothing happens if that socket is gone already,
+    /// but that its address comes last. Never blocks.
+    ///
+    /// Requests that are sent meanwhile wait, at most for as long as the outstanding ones have for
+    /// their answers. How often this is done is for the caller to bound.
+    pub fn renew(&self, connection: u64) {
+        // Without its task, there is nothing to leave.
+        let _ = self.commands.send(Command::Renew(connection));
     }
 }
 
@@ -169,6 +201,12 @@ struct Task {
     commands: UnboundedReceiver<Command>,
     events: UnboundedSender<ConnectionEvent>,
     is_open: Arc<AtomicBool>,
+    /// The socket that is open, or was last. 0: there was none.
+    current: u64,
+    /// Where that leads to.
+    address: Option<SocketAddr>,
+    /// The address that was left on purpose: others are tried before it.
+    left: Option<SocketAddr>,
 }
 
 impl Task {
@@ -176,36 +214,60 @@ impl Task {
     async fn run(mut self) {
         let mut buffer = vec![0; READ_BYTES].into_boxed_slice();
         while let Some(command) = self.commands.recv().await {
-            match connect(&self.endpoint, &self.config).await {
-                Ok(stream) => {
+            let request = match command {
+                Command::Send(request) => request,
+                Command::Renew(connection) => {
+                    self.leave(connection);
+                    continue;
+                }
+            };
+            match connect(&self.endpoint, &self.config, self.left).await {
+                Ok((stream, address)) => {
+                    self.current += 1;
+                    self.address = Some(address);
                     debug!(slot = self.slot, endpoint = %self.endpoint, "connected");
                     self.is_open.store(true, Ordering::Relaxed);
-                    self.serve(stream, command, &mut buffer).await;
+                    self.serve(stream, request, &mut buffer).await;
                     self.is_open.store(false, Ordering::Relaxed);
                     debug!(slot = self.slot, endpoint = %self.endpoint, "disconnected");
                 }
-                Err(cause) => self.refuse(&command, &cause),
+                Err(cause) => self.refuse(&request, &cause),
             }
         }
     }
 
+    /// Has the next socket lead elsewhere than this one, if it is or was the last.
+    fn leave(&mut self, connection: u64) -> bool {
+        let is_current = connection == self.current;
+        if is_current {
+            self.left = self.address;
+        }
+        is_current
+    }
+
     /// Fails the request that wanted a connection, and those that came after it.
-    fn refuse(&mut self, first: &Command, cause: &Cause) {
+    fn refuse(&mut self, first: &Request, cause: &Cause) {
         debug!(slot = self.slot, endpoint = %self.endpoint, %cause, "not connected");
-        let mut request_id = Some(first.request_id);
-        while let Some(id) = request_id {
+        let mut request_id = first.id;
+        loop {
             let failure = Failure { certainty: Certainty::NotProcessed, cause: cause.clone() };
-            report(&self.events, self.slot, id, What::Failed(failure));
-            request_id = self.commands.try_recv().ok().map(|command| command.request_id);
+            let (slot, what) = (self.slot, What::Failed(failure));
+            report(&self.events, ConnectionEvent { slot, connection: 0, request_id, what });
+            request_id = loop {
+                match self.commands.try_recv() {
+                    Ok(Command::Send(request)) => break request.id,
+                    Ok(Command::Renew(connection)) => drop(self.leave(connection)),
+                    Err(_) => return,
+                }
+            };
         }
     }
 
     /// Runs one connection to its end. Requests that it doesn't take stay in the channel.
-    async fn serve(&mut self, stream: Stream, first: Command, buffer: &mut [u8]) {
-        let Self { slot, config, commands, events, .. } = self;
-        let request_timeout = config.request_timeout;
+    async fn serve(&mut self, stream: Stream, first: Request, buffer: &mut [u8]) {
+        let request_timeout = self.config.request_timeout;
         let mut line = Line {
-            pipeline: Pipeline::new(config.limits.clone(), request_timeout),
+            pipeline: Pipeline::new(self.config.limits.clone(), request_timeout),
             stream,
             is_writable: true,
             timer: Box::pin(sleep(request_timeout)),
@@ -215,15 +277,36 @@ impl Task {
             // Reading first: on a connection that the server has closed, requests that are still
             // in the channel are left there for the next connection.
             line.poll_read(cx, buffer);
-            let is_dropped = line.poll_commands(cx, commands, config.depth);
+            let is_dropped = self.poll_commands(cx, &mut line);
             line.poll_write(cx);
             line.poll_timer(cx);
-            while let Some(event) = line.pipeline.poll_event() {
-                report(events, *slot, event.request_id, event.what);
+            let (slot, connection) = (self.slot, self.current);
+            while let Some(h1::Event { request_id, what }) = line.pipeline.poll_event() {
+                report(&self.events, ConnectionEvent { slot, connection, request_id, what });
             }
             if is_dropped || line.pipeline.must_close() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    /// Takes what was sent, as far as the connection takes it; true when the handle has been
+    /// dropped.
+    fn poll_commands(&mut self, cx: &mut Context<'_>, line: &mut Line) -> bool {
+        while line.is_writable && line.pipeline.is_open() {
+            match self.commands.poll_recv(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(None) => return true,
+                Poll::Ready(Some(Command::Send(request))) => line.push(request),
+                Poll::Ready(Some(Command::Renew(connection))) => {
+                    if self.leave(connection) {
+                        line.pipeline.finish();
+                    }
+                }
+            }
+            let (outstanding, depth) = (line.pipeline.outstanding(), self.config.depth);
+            debug_assert!(outstanding <= depth, "{outstanding} requests outstanding of {depth}");
+        }
+        false
     }
 }
 
@@ -238,8 +321,8 @@ struct Line {
 }
 
 impl Line {
-    fn push(&mut self, Command { request_id, head, body }: Command) {
-        self.pipeline.push(now(), request_id, head, body);
+    fn push(&mut self, Request { id, head, body }: Request) {
+        self.pipeline.push(now(), id, head, body);
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) {
@@ -254,33 +337,23 @@ impl Line {
         }
     }
 
-    /// Takes what was sent; true when the handle has been dropped.
-    fn poll_commands(
-        &mut self,
-        cx: &mut Context<'_>,
-        commands: &mut UnboundedReceiver<Command>,
-        depth: usize,
-    ) -> bool {
-        while self.is_writable && self.pipeline.is_open() {
-            match commands.poll_recv(cx) {
-                Poll::Pending => return false,
-                Poll::Ready(None) => return true,
-                Poll::Ready(Some(command)) => self.push(command),
-            }
-            let outstanding = self.pipeline.outstanding() + commands.len();
-            debug_assert!(outstanding <= depth, "{outstanding} requests outstanding of {depth}");
-        }
-        false
-    }
-
     fn poll_write(&mut self, cx: &mut Context<'_>) {
         while self.is_writable {
+            // What TLS has taken and not written yet goes out first, so that it is known which
+            // requests have left.
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) => self.pipeline.flushed(),
+                Poll::Ready(Err(_)) => self.is_writable = false,
+            }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = self.pipeline.write_slices(&mut slices);
-            if count == 0 {
-                // What TLS has taken and not written yet goes out as the socket takes it.
-                self.is_writable =
-                    !matches!(Pin::new(&mut self.stream).poll_flush(cx), Poll::Ready(Err(_)));
+            if count == 0 || !self.is_writable {
+                return;
+            }
+            // What has come in already answers nothing that is still to be begun. Reading goes
+            // first; the runtime says that there is something to read in a moment.
+            if !self.pipeline.is_any_begun() && has_unread(&self.stream) {
                 return;
             }
             match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count]) {
@@ -307,62 +380,71 @@ impl Line {
     }
 }
 
-/// Connects within the time that there is for it, TLS included.
-async fn connect(endpoint: &Endpoint, config: &ConnectionConfig) -> Result<Stream, Cause> {
-    #[cfg(feature = "__tls")]
-    let start = Instant::now();
-    let stream = connect_tcp(endpoint, config.connect_timeout).await?;
-    #[cfg(feature = "__tls")]
-    if endpoint.is_tls() {
-        let left = config.connect_timeout.saturating_sub(start.elapsed());
-        return encrypt(stream, endpoint, config, left).await;
-    }
-    Ok(stream.into())
-}
-
-#[cfg(feature = "__tls")]
-async fn encrypt(
-    stream: TcpStream,
+/// Connects within the time that there is for it, TLS included. Tries each of the host's addresses,
+/// those behind `left` first, and gives each a fair share of the time that is left.
+async fn connect(
     endpoint: &Endpoint,
     config: &ConnectionConfig,
-    left: Duration,
-) -> Result<Stream, Cause> {
-    let untrusted = |why: &dyn std::fmt::Display| Cause::Tls {
-        host: endpoint.host().into(),
-        why: why.to_string().into(),
-    };
-    let tls = config.tls.as_ref().ok_or_else(|| untrusted(&"nothing says whom to trust"))?;
-    match timeout(left, tls.connect(endpoint.host(), stream)).await {
-        Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
-        Ok(Err(error)) => Err(untrusted(&error)),
-        Err(_) => Err(late(endpoint.host(), config.connect_timeout)),
-    }
-}
-
-/// Tries each of the host's addresses, and gives each a fair share of the time that is left.
-async fn connect_tcp(endpoint: &Endpoint, connect_timeout: Duration) -> Result<TcpStream, Cause> {
-    let start = Instant::now();
+    left: Option<SocketAddr>,
+) -> Result<(Stream, SocketAddr), Cause> {
+    let (start, connect_timeout) = (Instant::now(), config.connect_timeout);
     let host = endpoint.host();
-    let addresses = match timeout(connect_timeout, lookup_host((host, endpoint.port()))).await {
+    let mut addresses = match timeout(connect_timeout, lookup_host((host, endpoint.port()))).await {
         Ok(Ok(addresses)) => addresses.take(ADDRESSES_MAX).collect::<Vec<_>>(),
         Ok(Err(error)) => return Err(Cause::Resolve { host: host.into(), fault: error.into() }),
         Err(_) => return Err(late(host, connect_timeout)),
     };
+    begin_behind(&mut addresses, left);
     let mut tries_left = addresses.len();
     let mut cause = late(host, connect_timeout);
     for address in addresses {
         let share = connect_timeout.saturating_sub(start.elapsed()) / tries_left as u32;
         tries_left -= 1;
-        cause = match timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => match prepare(&stream) {
-                Ok(()) => return Ok(stream),
-                Err(error) => Cause::Connect { address, fault: error.into() },
-            },
-            Ok(Err(error)) => Cause::Connect { address, fault: error.into() },
+        let attempt = async {
+            let stream = connect_to(address).await?;
+            #[cfg(feature = "__tls")]
+            let stream = encrypt(stream, endpoint, config).await?;
+            Ok(stream)
+        };
+        cause = match timeout(share, attempt).await {
+            Ok(Ok(stream)) => return Ok((stream, address)),
+            Ok(Err(cause)) => cause,
             Err(_) => late(&address.to_string(), share),
         };
     }
     Err(cause)
+}
+
+async fn connect_to(address: SocketAddr) -> Result<TcpStream, Cause> {
+    let broken = |error: std::io::Error| Cause::Connect { address, fault: error.into() };
+    let stream = TcpStream::connect(address).await.map_err(broken)?;
+    prepare(&stream).map_err(broken)?;
+    Ok(stream)
+}
+
+/// Agrees on TLS, where the endpoint wants it.
+#[cfg(feature = "__tls")]
+async fn encrypt(
+    stream: TcpStream,
+    endpoint: &Endpoint,
+    config: &ConnectionConfig,
+) -> Result<Stream, Cause> {
+    if !endpoint.is_tls() {
+        return Ok(Stream::Plain(stream));
+    }
+    let untrusted = |why: &dyn std::fmt::Display| Cause::Tls {
+        host: endpoint.host().into(),
+        why: why.to_string().into(),
+    };
+    let tls = config.tls.as_ref().ok_or_else(|| untrusted(&"nothing says whom to trust"))?;
+    let stream = tls.connect(endpoint.host(), stream).await.map_err(|error| untrusted(&error))?;
+    Ok(Stream::Tls(Box::new(stream)))
+}
+
+/// Moves those before `left`, and itself, behind the others.
+fn begin_behind(addresses: &mut [SocketAddr], left: Option<SocketAddr>) {
+    let place = addresses.iter().position(|address| Some(*address) == left);
+    addresses.rotate_left(place.map_or(0, |place| (place + 1) % addresses.len()));
 }
 
 fn late(to: &str, timeout: Duration) -> Cause {
@@ -377,9 +459,9 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
-fn report(events: &UnboundedSender<ConnectionEvent>, slot: usize, request_id: u64, what: What) {
+fn report(events: &UnboundedSender<ConnectionEvent>, event: ConnectionEvent) {
     // Whoever has dropped the receiver doesn't want to know.
-    let _ = events.send(ConnectionEvent { slot, request_id, what });
+    let _ = events.send(event);
 }
 
 /// tokio's clock, so that tests may move it.

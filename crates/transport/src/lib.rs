@@ -46,7 +46,7 @@ mod tls;
 
 pub use connection::{Connection, ConnectionConfig, ConnectionEvent};
 pub use endpoint::{Endpoint, EndpointError, Target};
-pub use outcome::{Answer, Cause, Certainty, Failure, Garbled, IoFault, Part, What};
+pub use outcome::{Answer, Cause, Certainty, Failure, Garbled, IoFault, Part, TooLarge, What};
 pub use stamp::FileStamp;
 #[cfg(feature = "__tls")]
 pub use tls::{Tls, TlsError, TlsFiles};

@@ -32,8 +32,35 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// The first `date`, as it was sent: the server's clock when it answered.
     pub date: Option<String>,
-    /// The content, without its framing.
+    /// The content, without its framing. Empty where the response was [too large](Self::too_large).
     pub body: Bytes,
+    /// The limit that the response was above, if it was. What is above is read and thrown away, so
+    /// that the status is known all the same; the connection may end with it.
+    pub too_large: Option<TooLarge>,
+    /// Whether the response began before its request was wholly handed to the system: read while
+    /// bytes of the request were unwritten. Such a success is none, since the server has not seen
+    /// all of what it claims to have taken.
+    pub is_early: bool,
+    /// How many final responses this connection gave before. The first (0) can't be a late or
+    /// surplus answer to an earlier request.
+    pub number_on_connection: u64,
+}
+
+impl Answer {
+    /// A response without fields and content, in time, the first on its connection.
+    #[must_use]
+    pub fn new(status: u16) -> Self {
+        Self {
+            status,
+            content_type: None,
+            retry_after: None,
+            date: None,
+            body: Bytes::new(),
+            too_large: None,
+            is_early: false,
+            number_on_connection: 0,
+        }
+    }
 }
 
 /// Why a request has no answer, and what that says about the server.
@@ -128,14 +155,9 @@ pub enum Cause {
     /// The answer breaks the rules of HTTP/1.1.
     #[error("garbled answer: {0}")]
     Garbled(Garbled),
-    /// The answer is larger than a limit allows.
-    #[error("answer has more than {limit} {part}")]
-    TooLarge {
-        /// What there is too much of.
-        part: Part,
-        /// How much of it is allowed.
-        limit: usize,
-    },
+    /// The answer is larger than a limit allows, so that its end can't be found.
+    #[error("answer has {0}")]
+    TooLarge(TooLarge),
     /// The server sent something although no request was waiting for an answer.
     #[error("the server sent an answer to no request")]
     Unsolicited,
@@ -144,10 +166,42 @@ pub enum Cause {
     TaskEnded,
 }
 
+impl Cause {
+    /// Whether there was no connection: the name, an address, the network or TLS was the trouble,
+    /// and nothing of the request was sent.
+    #[must_use]
+    pub fn is_without_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Resolve { .. }
+                | Self::Connect { .. }
+                | Self::ConnectTimeout { .. }
+                | Self::Tls { .. }
+        )
+    }
+
+    /// Whether the server sent something that is no HTTP/1.1 response, or none that can be read
+    /// within the limits: it is another kind of server than the one that is wanted, and trying
+    /// again soon won't help.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Garbled(_) | Self::TooLarge(_))
+    }
+}
+
 /// Which rule of HTTP/1.1 an answer breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Garbled {
+    /// An SSH server's greeting.
+    #[error("the server speaks SSH, not HTTP")]
+    Ssh,
+    /// A TLS record, although the endpoint is `http`.
+    #[error("the server speaks TLS: the endpoint should begin with https://")]
+    Tls,
+    /// A frame of HTTP/2.
+    #[error("the server speaks HTTP/2 only")]
+    Http2,
     /// The status line is none, or its version is neither 1.0 nor 1.1.
     #[error("malformed status line")]
     StatusLine,
@@ -178,6 +232,21 @@ pub enum Garbled {
     /// The server switched protocols, unasked.
     #[error("unexpected switch of protocols")]
     Upgrade,
+}
+
+/// The limit that an answer is above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge {
+    /// What there is too much of.
+    pub part: Part,
+    /// How much of it is allowed.
+    pub limit: usize,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "more than {} {}", self.limit, self.part)
+    }
 }
 
 /// What there is too much of in an answer.
@@ -254,7 +323,7 @@ mod tests {
             failure.to_string(),
             "could not connect to 127.0.0.1:8080: connection refused (certainly not processed)"
         );
-        let large = Cause::TooLarge { part: Part::BodyBytes, limit: 1_024 };
+        let large = Cause::TooLarge(TooLarge { part: Part::BodyBytes, limit: 1_024 });
         assert_eq!(large.to_string(), "answer has more than 1024 bytes of content");
         let garbled = Cause::Garbled(Garbled::Status(42));
         assert_eq!(garbled.to_string(), "garbled answer: status 42 below 100");

@@ -112,11 +112,9 @@ mod tests {
 
     fn answer(status: u16, content_type: &str, body: &str) -> Answer {
         Answer {
-            status,
             content_type: Some(content_type.into()),
-            retry_after: None,
-            date: None,
             body: bytes::Bytes::copy_from_slice(body.as_bytes()),
+            ..Answer::new(status)
         }
     }
 

@@ -192,11 +192,10 @@ fn answer(status: u16, index: Option<u32>, retry_after: Option<u64>) -> Answer {
     let is_problem = matches!(status, 400 | 422);
     let content_type = if is_problem { "application/problem+json" } else { "application/json" };
     Answer {
-        status,
         content_type: Some(content_type.to_owned()),
         retry_after: retry_after.map(|seconds| seconds.to_string()),
-        date: None,
         body: Bytes::from(index.map_or(String::new(), |index| format!("{{\"index\":{index}}}"))),
+        ..Answer::new(status)
     }
 }
 

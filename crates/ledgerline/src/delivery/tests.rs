@@ -53,7 +53,7 @@ fn first_events(delivery: &mut Delivery, now_ms: u64) -> u32 {
 
 fn answer(status: u16) -> Answer {
     let content_type = Some("application/json".to_owned());
-    Answer { status, content_type, retry_after: None, date: None, body: Bytes::new() }
+    Answer { content_type, ..Answer::new(status) }
 }
 
 fn failure(certainty: Certainty) -> Failure {

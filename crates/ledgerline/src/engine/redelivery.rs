@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use ledgerline_transport::{Answer, Cause, Certainty, What};
+use ledgerline_transport::{Answer, Certainty, What};
 
 use super::Engine;
 use super::link::Wire;
@@ -134,7 +134,7 @@ impl Engine {
                 if failure.certainty == Certainty::Ambiguous {
                     self.doubt_redelivery(&again);
                 }
-                if !is_without_connection(&failure.cause) {
+                if !failure.cause.is_without_connection() {
                     self.redelivery.give_way(&again, now_ms);
                 }
                 self.pause_redelivery(0, now_ms);
@@ -243,17 +243,6 @@ impl Engine {
             self.redelivery.wants(now_ms + PAUSE_MIN_MS);
         }
     }
-}
-
-/// Whether it says nothing of what was to be sent.
-fn is_without_connection(cause: &Cause) -> bool {
-    matches!(
-        cause,
-        Cause::Resolve { .. }
-            | Cause::Connect { .. }
-            | Cause::ConnectTimeout { .. }
-            | Cause::Tls { .. }
-    )
 }
 
 /// No batch is ever sent over it.

@@ -9,8 +9,12 @@
 
 use httparse::{EMPTY_HEADER, Status};
 
-use super::{Limits, head::syntax, response::append};
-use crate::{Cause, Garbled, Part};
+use super::{
+    Limits,
+    body::{Body, append},
+    head::syntax,
+};
+use crate::{Cause, Garbled, Part, TooLarge};
 
 /// One content on its way out of its chunks.
 #[derive(Debug, Default)]
@@ -39,18 +43,21 @@ enum At {
 }
 
 impl ChunkDecoder {
-    /// Takes bytes until the content is complete (true) or there are no more.
+    /// Takes bytes until the content is complete (true), or given up, or there are no more.
     pub(super) fn read(
         &mut self,
         bytes: &mut &[u8],
-        body: &mut Vec<u8>,
+        body: &mut Body,
         limits: &Limits,
     ) -> Result<bool, Cause> {
         while let Some((&byte, rest)) = bytes.split_first() {
+            if body.is_given_up() {
+                return Ok(false);
+            }
             self.at = match (self.at, byte) {
                 (At::Data, _) => {
                     let (data, after) = bytes.split_at(self.size.min(bytes.len()));
-                    append(body, data, limits.body_bytes_max);
+                    body.append(data, limits);
                     self.size -= data.len();
                     *bytes = after;
                     if self.size == 0 {
@@ -67,7 +74,7 @@ impl ChunkDecoder {
                 (At::DataReturn | At::DataLineFeed, _) => {
                     return Err(Cause::Garbled(Garbled::ChunkEnd));
                 }
-                _ => self.read_size_line(byte, body.len(), limits)?,
+                _ => self.read_size_line(byte, body, limits)?,
             };
             *bytes = rest;
         }
@@ -80,12 +87,7 @@ impl ChunkDecoder {
         self.trailers.capacity()
     }
 
-    fn read_size_line(
-        &mut self,
-        byte: u8,
-        body_bytes: usize,
-        limits: &Limits,
-    ) -> Result<At, Cause> {
+    fn read_size_line(&mut self, byte: u8, body: &mut Body, limits: &Limits) -> Result<At, Cause> {
         match (self.at, byte) {
             (At::Size, _) if byte.is_ascii_hexdigit() => {
                 self.add_digit(byte)?;
@@ -93,17 +95,17 @@ impl ChunkDecoder {
             }
             (At::Size, _) if self.size_digits == 0 => Err(Cause::Garbled(Garbled::ChunkSize)),
             (At::Size | At::Blank | At::Extension, b'\r') => Ok(At::SizeLineFeed),
-            (At::SizeLineFeed, b'\n') => self.begin_chunk(body_bytes, limits),
+            (At::SizeLineFeed, b'\n') => Ok(self.begin_chunk(body, limits)),
             (At::Size | At::Blank, b' ' | b'\t') => {
-                self.count_extension_byte(limits)?;
+                self.count_extension_byte(body, limits);
                 Ok(At::Blank)
             }
             (At::Size | At::Blank, b';') => {
-                self.count_extension_byte(limits)?;
+                self.count_extension_byte(body, limits);
                 Ok(At::Extension)
             }
             (At::Extension, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.count_extension_byte(limits)?;
+                self.count_extension_byte(body, limits);
                 Ok(At::Extension)
             }
             _ => Err(Cause::Garbled(Garbled::ChunkSize)),
@@ -122,21 +124,18 @@ impl ChunkDecoder {
         Ok(())
     }
 
-    fn count_extension_byte(&mut self, limits: &Limits) -> Result<(), Cause> {
+    fn count_extension_byte(&mut self, body: &mut Body, limits: &Limits) {
         let limit = limits.head_bytes_max;
         if self.extension_bytes == limit {
-            return Err(Cause::TooLarge { part: Part::ExtensionBytes, limit });
+            body.skip(Part::ExtensionBytes, limit, limits);
+        } else {
+            self.extension_bytes += 1;
         }
-        self.extension_bytes += 1;
-        Ok(())
     }
 
-    fn begin_chunk(&self, body_bytes: usize, limits: &Limits) -> Result<At, Cause> {
-        let limit = limits.body_bytes_max;
-        if self.size > limit - body_bytes {
-            return Err(Cause::TooLarge { part: Part::BodyBytes, limit });
-        }
-        Ok(if self.size == 0 { At::Trailers } else { At::Data })
+    fn begin_chunk(&self, body: &mut Body, limits: &Limits) -> At {
+        body.announce(self.size as u64, limits);
+        if self.size == 0 { At::Trailers } else { At::Data }
     }
 
     fn read_trailers(&mut self, bytes: &mut &[u8], limits: &Limits) -> Result<bool, Cause> {
@@ -160,7 +159,7 @@ impl ChunkDecoder {
                 Ok(true)
             }
             Status::Partial if self.trailers.len() == limit => {
-                Err(Cause::TooLarge { part: Part::TrailerBytes, limit })
+                Err(Cause::TooLarge(TooLarge { part: Part::TrailerBytes, limit }))
             }
             Status::Partial => {
                 *bytes = &bytes[taken..];

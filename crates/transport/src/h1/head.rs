@@ -10,7 +10,7 @@
 use httparse::{Header, ParserConfig, Response, Status};
 
 use super::{Limits, chunked::ChunkDecoder};
-use crate::{Cause, Garbled, Part};
+use crate::{Cause, Garbled, Part, TooLarge};
 
 /// A parsed response head.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Head {
 #[derive(Debug)]
 pub(super) enum Framing {
     /// After this many more bytes.
-    Length(usize),
+    Length(u64),
     /// Where the chunks say so.
     Chunked(ChunkDecoder),
     /// Where the connection ends.
@@ -51,7 +51,7 @@ impl Head {
     pub(super) fn parse(window: &[u8], limits: &Limits) -> Result<Option<(Self, usize)>, Cause> {
         // httparse skips empty lines, which RFC 9112 section 2.2 allows before requests only.
         if window.first().is_some_and(|byte| *byte != b'H') {
-            return Err(Cause::Garbled(Garbled::StatusLine));
+            return foreign(window).map_or(Ok(None), |garbled| Err(Cause::Garbled(garbled)));
         }
         let mut headers: Vec<Header<'_>> = Vec::with_capacity(limits.headers_max);
         let room = &mut headers.spare_capacity_mut()[..limits.headers_max];
@@ -72,7 +72,7 @@ impl Head {
         }
         let fields = Fields::read(response.headers);
         let old = version == 0;
-        let framing = fields.framing(status, old, limits)?;
+        let framing = fields.framing(status, old)?;
         let ending = fields.ending(old, &framing);
         let Fields { content_type, retry_after, date, .. } = fields;
         Ok(Some((Self { status, content_type, retry_after, date, framing, ending }, length)))
@@ -165,7 +165,7 @@ impl Fields {
     }
 
     /// RFC 9112 section 6.3, for the answer to a POST.
-    fn framing(&self, status: u16, old: bool, limits: &Limits) -> Result<Framing, Cause> {
+    fn framing(&self, status: u16, old: bool) -> Result<Framing, Cause> {
         // Rule 1: these have no content, whatever their fields say.
         if status < 200 || status == 204 || status == 304 {
             return Ok(Framing::Length(0));
@@ -173,10 +173,7 @@ impl Fields {
         match (&self.codings, &self.lengths) {
             (Codings::Absent, Lengths::Absent) => Ok(Framing::UntilClose),
             (Codings::Absent, Lengths::Invalid) => Err(Cause::Garbled(Garbled::ContentLength)),
-            (Codings::Absent, Lengths::Agreed(length)) => match usize::try_from(*length) {
-                Ok(length) if length <= limits.body_bytes_max => Ok(Framing::Length(length)),
-                _ => Err(Cause::TooLarge { part: Part::BodyBytes, limit: limits.body_bytes_max }),
-            },
+            (Codings::Absent, Lengths::Agreed(length)) => Ok(Framing::Length(*length)),
             (_, Lengths::Agreed(_) | Lengths::Invalid) => Err(Cause::Garbled(Garbled::TwoLengths)),
             // Section 6.1: with HTTP/1.0 the framing counts as faulty.
             (Codings::ChunkedOnce, _) if !old => Ok(Framing::Chunked(ChunkDecoder::default())),
@@ -196,11 +193,33 @@ impl Fields {
     }
 }
 
+/// What begins with these bytes, and is no response. None: so far it may be several things.
+pub(super) fn foreign(window: &[u8]) -> Option<Garbled> {
+    // RFC 4253 section 4.2; RFC 8446 section 5.1: an alert or a handshake of TLS 1.x; RFC 9113
+    // sections 3.4 and 6.5: the first frame of a server is its settings, on stream 0.
+    let speaks = [
+        (Garbled::Ssh, &b"SSH-"[..], 0),
+        (Garbled::Tls, b"\x15\x03", 0),
+        (Garbled::Tls, b"\x16\x03", 0),
+        (Garbled::Http2, b"\x04\x00\x00\x00\x00\x00", 3),
+    ];
+    let mut is_open = false;
+    for (garbled, mark, at) in speaks {
+        let given = window.get(at..).unwrap_or_default();
+        let is_possible = at == 0 || window.first() == Some(&0);
+        if is_possible && given.starts_with(mark) {
+            return Some(garbled);
+        }
+        is_open |= is_possible && mark.starts_with(given);
+    }
+    if is_open { None } else { Some(Garbled::StatusLine) }
+}
+
 /// Our own words for what the parser refused.
 pub(super) fn syntax(error: httparse::Error, limits: &Limits) -> Cause {
     match error {
         httparse::Error::TooManyHeaders => {
-            Cause::TooLarge { part: Part::Headers, limit: limits.headers_max }
+            Cause::TooLarge(TooLarge { part: Part::Headers, limit: limits.headers_max })
         }
         httparse::Error::HeaderName | httparse::Error::HeaderValue | httparse::Error::NewLine => {
             Cause::Garbled(Garbled::Header)

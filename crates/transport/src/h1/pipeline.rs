@@ -1,9 +1,10 @@
 //! The machine of one connection: requests in order, their answers in the same order.
 //!
-//! Four kinds of method, and no others: commands ([`Pipeline::push`], [`Pipeline::fail`]); what the
-//! network did ([`Pipeline::wrote`], [`Pipeline::read`], [`Pipeline::eof`]) or the clock
-//! ([`Pipeline::handle_timeout`]); what to do next ([`Pipeline::write_slices`],
-//! [`Pipeline::deadline`], [`Pipeline::poll_event`]); and questions.
+//! Four kinds of method, and no others: commands ([`Pipeline::push`], [`Pipeline::finish`],
+//! [`Pipeline::fail`]); what the network did ([`Pipeline::wrote`], [`Pipeline::flushed`],
+//! [`Pipeline::read`], [`Pipeline::eof`]) or the clock ([`Pipeline::handle_timeout`]); what to do
+//! next ([`Pipeline::write_slices`], [`Pipeline::deadline`], [`Pipeline::poll_event`]); and
+//! questions.
 //!
 //! Invariant: each pushed request gives exactly one final event, and the order of final events is
 //! the order of the requests. Once nothing more can come of the connection, none is outstanding.
@@ -48,6 +49,7 @@ pub struct Event {
 /// let count = pipeline.write_slices(&mut slices);
 /// let written = slices[..count].iter().map(|slice| slice.len()).sum();
 /// pipeline.wrote(now, written);
+/// pipeline.flushed();
 /// pipeline.read(b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n");
 ///
 /// assert_eq!(pipeline.poll_event().unwrap().what, What::FirstByte(now));
@@ -61,7 +63,10 @@ pub struct Pipeline {
     requests: VecDeque<Request>,
     /// How many of `requests`, from the front, are wholly written.
     written: usize,
+    /// How many of those have left this process.
+    flushed: usize,
     responses: ResponseReader,
+    is_finishing: bool,
     closed: bool,
     events: VecDeque<Event>,
 }
@@ -85,7 +90,9 @@ impl Pipeline {
             request_timeout,
             requests: VecDeque::new(),
             written: 0,
+            flushed: 0,
             responses: ResponseReader::new(limits),
+            is_finishing: false,
             closed: false,
             events: VecDeque::new(),
         }
@@ -130,14 +137,21 @@ impl Pipeline {
         }
     }
 
-    /// Takes bytes that came in.
+    /// Notes that all of [`Self::wrote`] was handed to the system, and lies in no buffer here. An
+    /// answer that begins before this is said of its request is an early one.
+    pub fn flushed(&mut self) {
+        self.flushed = self.written;
+    }
+
+    /// Takes bytes that came in. Any that come before the first byte of the oldest request was
+    /// written are no answer to it, and end the connection.
     pub fn read(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && !self.closed {
-            if !self.requests.front().is_some_and(|request| request.is_begun) {
-                self.fail(Cause::Unsolicited);
+            if !self.is_any_begun() {
+                self.fail(self.responses.unsolicited(bytes));
                 return;
             }
-            match self.responses.read(&mut bytes) {
+            match self.responses.read(&mut bytes, self.flushed > 0) {
                 Ok(Some(answer)) => self.answer(answer),
                 Ok(None) => debug_assert!(bytes.is_empty(), "bytes of no response are left"),
                 Err(cause) => self.fail(cause),
@@ -163,8 +177,25 @@ impl Pipeline {
         }
     }
 
-    /// Ends the connection: every outstanding request fails, each with its own certainty.
+    /// Takes no more requests, and ends the connection after the last outstanding answer.
+    pub fn finish(&mut self) {
+        self.is_finishing = true;
+        self.closed |= self.requests.is_empty();
+    }
+
+    /// Ends the connection: every outstanding request fails, each with its own certainty. Only one
+    /// whose answer is above a limit is answered, since no more of it would be told anyway.
     pub fn fail(&mut self, cause: Cause) {
+        if let Some(answer) = self.responses.cut() {
+            self.take_answered(answer);
+            let cause = match cause {
+                // None of the others has used up its time.
+                Cause::RequestTimeout { .. } => Cause::GivenUpEarlier,
+                other => other,
+            };
+            let is_last = self.responses.ending() == Ending::Declared;
+            return self.end(&cause, if is_last { 0 } else { usize::MAX });
+        }
         // The response that said so was for the oldest request, and only its fate is in doubt.
         let is_last = self.responses.ending() == Ending::Declared;
         self.end(&cause, if is_last { 1 } else { usize::MAX });
@@ -178,7 +209,7 @@ impl Pipeline {
     /// Fills `slices` with what to write next, in order; gives their number.
     pub fn write_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         // Once the connection ends with the oldest request's answer, later requests would get none.
-        let answerable = if self.is_open() { self.requests.len() } else { 1 };
+        let answerable = if self.is_persistent() { self.requests.len() } else { 1 };
         let unwritten = self.requests.iter().take(answerable).skip(self.written);
         let pieces = unwritten.flat_map(Request::pieces);
         let mut count = 0;
@@ -205,7 +236,13 @@ impl Pipeline {
     /// Whether more requests may be pushed.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.closed && self.responses.ending() == Ending::No
+        self.is_persistent() && !self.is_finishing
+    }
+
+    /// Whether a request waits for an answer of which some byte was written.
+    #[must_use]
+    pub fn is_any_begun(&self) -> bool {
+        self.requests.front().is_some_and(|request| request.is_begun)
     }
 
     /// Whether the connection has to be closed: nothing is outstanding, and nothing will be.
@@ -214,19 +251,31 @@ impl Pipeline {
         self.closed
     }
 
+    /// Whether the connection outlasts the current response.
+    fn is_persistent(&self) -> bool {
+        !self.closed && self.responses.ending() == Ending::No
+    }
+
     fn answer(&mut self, answer: Answer) {
-        let request = self.requests.pop_front().expect("only a begun request is answered");
-        let is_early = !request.is_written();
-        if !is_early {
-            self.written -= 1;
-        }
-        self.events.push_back(Event { request_id: request.id, what: What::Answered(answer) });
+        let is_written = self.take_answered(answer);
         match self.responses.ending() {
-            // The rest of an early answered request can't be left out (RFC 9112 section 9.5).
-            Ending::No if !is_early => {}
+            // The rest of a request can't be left out (RFC 9112 section 9.5).
+            Ending::No if is_written => {
+                self.closed |= self.is_finishing && self.requests.is_empty()
+            }
             Ending::No | Ending::Undeclared => self.end(&Cause::EndedEarlier, usize::MAX),
             Ending::Declared => self.end(&Cause::EndedEarlier, 0),
         }
+    }
+
+    /// Ends the oldest request with its answer; gives whether it was wholly written.
+    fn take_answered(&mut self, answer: Answer) -> bool {
+        let request = self.requests.pop_front().expect("only a begun request is answered");
+        let is_written = request.is_written();
+        self.written -= usize::from(is_written);
+        self.flushed = self.flushed.saturating_sub(1);
+        self.events.push_back(Event { request_id: request.id, what: What::Answered(answer) });
+        is_written
     }
 
     /// Fails all that is outstanding. From position `unprocessed` on, requests are certainly
@@ -236,6 +285,7 @@ impl Pipeline {
         self.responses.clear();
         let doubtful = self.written.min(unprocessed);
         self.written = 0;
+        self.flushed = 0;
         for (position, request) in self.requests.drain(..).enumerate() {
             let certainty =
                 if position < doubtful { Certainty::Ambiguous } else { Certainty::NotProcessed };

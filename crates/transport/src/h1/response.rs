@@ -5,13 +5,12 @@
 //! Limit: holds one partial head and one partial content, each within [`Limits`]. A head that
 //! arrives in pieces is parsed again with each piece, which the limit on its size keeps cheap.
 
-use bytes::Bytes;
-
 use super::{
     Limits,
-    head::{Ending, Framing, Head},
+    body::{Body, append},
+    head::{Ending, Framing, Head, foreign},
 };
-use crate::{Answer, Cause, Part};
+use crate::{Answer, Cause, Garbled, Part, TooLarge};
 
 /// Reads the responses of one connection.
 #[derive(Debug)]
@@ -19,6 +18,10 @@ pub(super) struct ResponseReader {
     limits: Limits,
     head: Vec<u8>,
     interim: usize,
+    /// The current response began before its request was wholly written.
+    is_early: bool,
+    /// Final responses that are complete.
+    completed: u64,
     content: Option<Content>,
     ending: Ending,
 }
@@ -27,24 +30,51 @@ pub(super) struct ResponseReader {
 #[derive(Debug)]
 struct Content {
     answer: Answer,
-    body: Vec<u8>,
+    body: Body,
     framing: Framing,
+}
+
+/// How far a content has come.
+enum Progress {
+    More,
+    Complete,
+    /// Above the limits by so much that its end is not waited for.
+    GivenUp,
 }
 
 impl ResponseReader {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, head: Vec::new(), interim: 0, content: None, ending: Ending::No }
+        Self {
+            limits,
+            head: Vec::new(),
+            interim: 0,
+            is_early: false,
+            completed: 0,
+            content: None,
+            ending: Ending::No,
+        }
     }
 
-    /// Consumes `bytes` up to the end of the current response, or all of them if it has more.
-    pub(super) fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<Answer>, Cause> {
+    /// Consumes `bytes` up to the end of the current response, or all of them if it has more. A
+    /// response that begins while its request is not wholly written is an early one.
+    pub(super) fn read(
+        &mut self,
+        bytes: &mut &[u8],
+        is_request_written: bool,
+    ) -> Result<Option<Answer>, Cause> {
         loop {
             if let Some(content) = &mut self.content {
-                let complete = content.read(bytes, &self.limits)?;
-                return Ok(if complete { self.complete() } else { None });
+                return Ok(match content.read(bytes, &self.limits)? {
+                    Progress::More => None,
+                    Progress::Complete => self.complete(),
+                    Progress::GivenUp => self.give_up(),
+                });
             }
             if bytes.is_empty() {
                 return Ok(None);
+            }
+            if self.head.is_empty() {
+                self.is_early = !is_request_written;
             }
             let Some(head) = self.read_head(bytes)? else { return Ok(None) };
             self.begin(head)?;
@@ -55,6 +85,24 @@ impl ResponseReader {
     pub(super) fn read_end(&mut self) -> Option<Answer> {
         let framing = self.content.as_ref().map(|content| &content.framing);
         if matches!(framing, Some(Framing::UntilClose)) { self.complete() } else { None }
+    }
+
+    /// Ends the current response if it is above a limit: its status is all that there is to know
+    /// of it, and that is known.
+    pub(super) fn cut(&mut self) -> Option<Answer> {
+        let is_too_large = self.content.as_ref().is_some_and(|content| content.body.is_too_large());
+        if is_too_large { self.give_up() } else { None }
+    }
+
+    /// Why bytes that answer no request end the connection. A server that speaks first speaks
+    /// another protocol; whether it does is seen only in what it says before anything else.
+    pub(super) fn unsolicited(&self, bytes: &[u8]) -> Cause {
+        let is_first = self.completed == 0 && bytes.first().is_some_and(|byte| *byte != b'H');
+        if is_first {
+            Cause::Garbled(foreign(bytes).unwrap_or(Garbled::StatusLine))
+        } else {
+            Cause::Unsolicited
+        }
     }
 
     /// Lets go of everything held.
@@ -81,7 +129,7 @@ impl ResponseReader {
                 Framing::Chunked(decoder) => decoder.held_bytes(),
                 Framing::Length(_) | Framing::UntilClose => 0,
             };
-            content.body.capacity() + trailers
+            content.body.held_bytes() + trailers
         });
         self.head.capacity() + content
     }
@@ -103,7 +151,7 @@ impl ResponseReader {
             return Ok(Some(head));
         }
         if window.len() == limit {
-            return Err(Cause::TooLarge { part: Part::HeadBytes, limit });
+            return Err(Cause::TooLarge(TooLarge { part: Part::HeadBytes, limit }));
         }
         if held == 0 {
             append(&mut self.head, bytes, limit);
@@ -116,7 +164,7 @@ impl ResponseReader {
         if head.is_interim() {
             let limit = self.limits.interim_max;
             if self.interim == limit {
-                return Err(Cause::TooLarge { part: Part::InterimResponses, limit });
+                return Err(Cause::TooLarge(TooLarge { part: Part::InterimResponses, limit }));
             }
             self.interim += 1;
             return Ok(());
@@ -124,56 +172,69 @@ impl ResponseReader {
         let Head { status, content_type, retry_after, date, framing, ending } = head;
         self.interim = 0;
         self.ending = ending;
-        let body = match framing {
-            Framing::Length(length) => Vec::with_capacity(length),
-            Framing::Chunked(_) | Framing::UntilClose => Vec::new(),
+        let mut body = Body::default();
+        if let Framing::Length(length) = framing {
+            body.announce(length, &self.limits);
+            body.reserve();
+        }
+        let answer = Answer {
+            content_type,
+            retry_after,
+            date,
+            is_early: self.is_early,
+            number_on_connection: self.completed,
+            ..Answer::new(status)
         };
-        let answer = Answer { status, content_type, retry_after, date, body: Bytes::new() };
         self.content = Some(Content { answer, body, framing });
         Ok(())
     }
 
     fn complete(&mut self) -> Option<Answer> {
-        self.content
-            .take()
-            .map(|Content { answer, body, .. }| Answer { body: body.into(), ..answer })
+        let Content { answer, body, .. } = self.content.take()?;
+        self.completed += 1;
+        let (body, too_large) = body.into_parts();
+        Some(Answer { body: body.into(), too_large, ..answer })
+    }
+
+    /// The connection ends with a response whose own end has not been seen.
+    fn give_up(&mut self) -> Option<Answer> {
+        if self.ending == Ending::No {
+            self.ending = Ending::Undeclared;
+        }
+        self.complete()
     }
 }
 
 impl Content {
-    /// Takes bytes until the content is complete (true) or there are no more.
-    fn read(&mut self, bytes: &mut &[u8], limits: &Limits) -> Result<bool, Cause> {
-        let limit = limits.body_bytes_max;
-        match &mut self.framing {
-            Framing::Length(left) => {
-                let (taken, rest) = bytes.split_at((*left).min(bytes.len()));
-                append(&mut self.body, taken, limit);
-                *left -= taken.len();
-                *bytes = rest;
-                Ok(*left == 0)
-            }
-            Framing::Chunked(decoder) => decoder.read(bytes, &mut self.body, limits),
-            Framing::UntilClose if bytes.len() > limit - self.body.len() => {
-                Err(Cause::TooLarge { part: Part::BodyBytes, limit })
-            }
-            Framing::UntilClose => {
-                append(&mut self.body, bytes, limit);
-                *bytes = &[];
-                Ok(false)
-            }
+    /// Takes bytes until the content is complete or given up, or there are no more.
+    fn read(&mut self, bytes: &mut &[u8], limits: &Limits) -> Result<Progress, Cause> {
+        let Self { body, framing, .. } = self;
+        if body.is_given_up() {
+            return Ok(Progress::GivenUp);
         }
+        let is_complete = match framing {
+            Framing::Length(left) => {
+                let most = usize::try_from(*left).unwrap_or(usize::MAX);
+                let (taken, rest) = bytes.split_at(most.min(bytes.len()));
+                body.append(taken, limits);
+                *left -= taken.len() as u64;
+                *bytes = rest;
+                *left == 0
+            }
+            Framing::Chunked(decoder) => decoder.read(bytes, body, limits)?,
+            Framing::UntilClose => {
+                body.announce(bytes.len() as u64, limits);
+                body.append(bytes, limits);
+                *bytes = &[];
+                false
+            }
+        };
+        Ok(match is_complete {
+            true => Progress::Complete,
+            false if body.is_given_up() => Progress::GivenUp,
+            false => Progress::More,
+        })
     }
-}
-
-/// Appends bytes that fit in `limit`, doubling the memory as needed but never beyond `limit`.
-pub(super) fn append(to: &mut Vec<u8>, bytes: &[u8], limit: usize) {
-    let needed = to.len() + bytes.len();
-    debug_assert!(needed <= limit, "{needed} bytes appended within a limit of {limit}");
-    if needed > to.capacity() {
-        let capacity = needed.max(to.capacity() * 2).min(limit);
-        to.reserve_exact(capacity.saturating_sub(to.len()));
-    }
-    to.extend_from_slice(bytes);
 }
 
 #[cfg(test)]

@@ -10,7 +10,13 @@ const HEAD: &[u8] = b"POST / HTTP/1.1\r\n\r\n";
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn limits() -> Limits {
-    Limits { head_bytes_max: 128, headers_max: 4, body_bytes_max: 64, interim_max: 2 }
+    Limits {
+        head_bytes_max: 128,
+        headers_max: 4,
+        body_bytes_max: 64,
+        interim_max: 2,
+        skipped_bytes_max: 100,
+    }
 }
 
 /// Well-formed responses of every framing, and a few that are not.
@@ -68,6 +74,7 @@ fn events(pipeline: &mut Pipeline) -> Vec<Event> {
 fn outcome<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Event> {
     let mut pipeline = pipeline(6);
     pipeline.wrote(Instant::now(), 6 * HEAD.len());
+    pipeline.flushed();
     while pipeline.events.pop_front().is_some() {}
     for piece in pieces {
         pipeline.read(piece);

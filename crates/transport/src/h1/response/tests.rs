@@ -4,7 +4,13 @@ use super::*;
 use crate::Garbled;
 
 fn limits() -> Limits {
-    Limits { head_bytes_max: 256, headers_max: 8, body_bytes_max: 64, interim_max: 2 }
+    Limits {
+        head_bytes_max: 256,
+        headers_max: 8,
+        body_bytes_max: 64,
+        interim_max: 2,
+        skipped_bytes_max: 1_000,
+    }
 }
 
 /// Reads everything in pieces of `step` bytes, then the end: answers, and what stopped it.
@@ -13,7 +19,7 @@ fn read_in_steps(raw: &[u8], step: usize) -> (Vec<Answer>, Option<Cause>) {
     let mut answers = Vec::new();
     for mut piece in raw.chunks(step) {
         while !piece.is_empty() {
-            match reader.read(&mut piece) {
+            match reader.read(&mut piece, true) {
                 Ok(answer) => answers.extend(answer),
                 Err(cause) => return (answers, Some(cause)),
             }
@@ -35,6 +41,14 @@ fn bodies(raw: &[u8]) -> Vec<(u16, String)> {
     assert_eq!(cause, None, "{}", raw.escape_ascii());
     let text = |answer: Answer| String::from_utf8(answer.body.into()).unwrap();
     answers.into_iter().map(|answer| (answer.status, text(answer))).collect()
+}
+
+/// The limit that the only answer is above; nothing is kept of its content.
+fn above(raw: &[u8]) -> TooLarge {
+    let (answers, cause) = read(raw);
+    assert_eq!((answers.len(), cause), (1, None), "{}", raw.escape_ascii());
+    assert!(answers[0].body.is_empty());
+    answers[0].too_large.expect("it is above a limit")
 }
 
 fn refusal(raw: &[u8]) -> Cause {
@@ -90,7 +104,7 @@ fn what_breaks_the_rules_is_refused_by_name() {
     use Garbled::*;
     let cases: [(&[u8], Garbled); 36] = [
         (b"\r\nHTTP/1.1 200 OK\r\n\r\n", StatusLine),
-        (b"SSH-2.0-OpenSSH\r\n", StatusLine),
+        (b"SSH-2.0-OpenSSH\r\n", Ssh),
         (b"HTTP/2.0 200 OK\r\n\r\n", StatusLine),
         (b"HTTP/1.2 200 OK\r\n\r\n", StatusLine),
         (b"HTTP/1.1  200 OK\r\n\r\n", StatusLine),
@@ -169,13 +183,18 @@ fn each_limit_is_met_and_not_crossed() {
     ];
     for (part, limit, response) in cases {
         assert_eq!(bodies(response(limit).as_bytes()).len(), 1, "{part}: {limit}");
-        let cause = refusal(response(limit + 1).as_bytes());
-        assert_eq!(cause, Cause::TooLarge { part, limit }, "{part}: {limit} and one");
+        let raw = response(limit + 1);
+        let too_large = TooLarge { part, limit };
+        if matches!(part, Part::BodyBytes | Part::ExtensionBytes) {
+            assert_eq!(above(raw.as_bytes()), too_large, "{part}: {limit} and one");
+        } else {
+            assert_eq!(refusal(raw.as_bytes()), Cause::TooLarge(too_large), "{part}: {limit} + 1");
+        }
     }
     let huge = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999999\r\n\r\n";
-    assert_eq!(refusal(huge), Cause::TooLarge { part: Part::BodyBytes, limit: 64 });
+    assert_eq!(above(huge), TooLarge { part: Part::BodyBytes, limit: 64 });
     let huge = format!("{CHUNKED}ffffffffffffffff\r\n");
-    assert_eq!(refusal(huge.as_bytes()), Cause::TooLarge { part: Part::BodyBytes, limit: 64 });
+    assert_eq!(above(huge.as_bytes()), TooLarge { part: Part::BodyBytes, limit: 64 });
 }
 
 #[test]
@@ -225,7 +244,7 @@ fn the_end_of_the_connection_is_foreseen() {
     ];
     for (raw, ending) in cases {
         let mut reader = ResponseReader::new(limits());
-        reader.read(&mut &raw[..]).unwrap();
+        reader.read(&mut &raw[..], true).unwrap();
         assert_eq!(reader.ending(), ending, "{}", raw.escape_ascii());
     }
 }
