@@ -19,7 +19,7 @@ pub fn event(correlation_id: &str) -> Event<'_> {
 }
 
 /// An engine that is quick to send and to try again, and small: one lane for each of 4 threads and
-/// 8 MiB, so that tests can start many.
+/// 8 MiB, so that tests can start many. Dropped without a close, it waits for nothing.
 #[must_use]
 pub fn config(url: &str) -> Config {
     let mut config = Config::new(url);
@@ -28,6 +28,7 @@ pub fn config(url: &str) -> Config {
     config.retry_delay_max = Duration::from_millis(20);
     config.lanes = 4;
     config.buffer_bytes = Some(8 << 20);
+    config.drop_timeout = Duration::ZERO;
     config
 }
 

@@ -72,6 +72,7 @@ fn fields(config: &Config) -> Vec<(&'static str, Value)> {
         ("lost_events_max", json!(config.lost_events_max)),
         ("lost_bytes_max", json!(config.lost_bytes_max)),
         ("on_loss", Value::Null), // a function: not from here
+        ("drop_timeout_ms", time(config.drop_timeout)),
         ("lanes", json!(config.lanes)),
     ]
 }

@@ -106,6 +106,11 @@ pub struct Config {
     pub lost_bytes_max: u64,
     /// Called when events were lost. None (default): the log tells.
     pub on_loss: Option<LossHook>,
+    /// How long dropping the last handle of a store that was not closed waits for its events to be
+    /// delivered. What is left then is dropped, counted as `closed`, and said in the log like any
+    /// loss. Zero: nothing is waited for. At most 1 h; default 5 s. See
+    /// [`Store`](crate::Store#leaving).
+    pub drop_timeout: Duration,
     /// Entries for producers, 1 to 64. Threads share them. Default: two for each core, at most 16.
     pub lanes: usize,
 }
@@ -232,6 +237,7 @@ impl Config {
             lost_events_max: 1_000,
             lost_bytes_max: 4 * MIB,
             on_loss: None,
+            drop_timeout: Duration::from_secs(5),
             lanes: (2 * cores).min(16),
         }
     }
@@ -276,6 +282,7 @@ impl Config {
         }
         lasts("retry_delay_min", self.retry_delay_min, tick, hour)?;
         lasts("retry_delay_max", self.retry_delay_max, self.retry_delay_min, hour)?;
+        lasts("drop_timeout", self.drop_timeout, Duration::ZERO, hour)?;
         lasts("connect_timeout", self.connect_timeout, tick, hour)?;
         lasts("request_timeout", self.request_timeout, tick, hour)
     }

@@ -6,17 +6,18 @@
 
 mod answers;
 mod calls;
-mod complaints;
 mod credentials;
 mod failsafe;
 mod life;
 mod lines;
 mod link;
 mod lost_ring;
-mod present;
 mod pulse;
+mod rate_limited_log;
 mod ready;
 mod redelivery;
+mod snapshot;
+mod trouble;
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -39,9 +40,9 @@ pub(crate) use self::link::Link;
 pub(crate) use self::lost_ring::LostRing;
 pub(crate) use self::pulse::Pulse;
 use self::{
-    calls::Calls, complaints::Complaints, credentials::Credentials, failsafe::Failsafe,
-    lines::Lines, link::Wire, present::Lasting, pulse::Heart, pulse::Watchdog, ready::Readiness,
-    redelivery::Redelivery,
+    calls::Calls, credentials::Credentials, failsafe::Failsafe, lines::Lines, link::Wire,
+    pulse::Heart, pulse::Watchdog, rate_limited_log::RateLimitedLog, ready::Readiness,
+    redelivery::Redelivery, snapshot::Snapshot, trouble::Trouble,
 };
 
 /// What the engine leaves when its thread ends.
@@ -90,13 +91,14 @@ pub(crate) struct Engine {
     connection_config: ConnectionConfig,
     credentials: Credentials,
     connections_max: usize,
+    drop_timeout: Duration,
     wires: Vec<Wire>,
     calls: Calls,
-    failures: Complaints,
+    failures: RateLimitedLog<Trouble>,
     lines: Lines,
     failsafe: Failsafe,
     heart: Heart,
-    lasting: Lasting,
+    snapshot: Snapshot,
     lanes: LaneWatch,
     /// The machine's counts as the accounts have them.
     counted: Counts,
@@ -175,12 +177,13 @@ impl Engine {
             connection_config,
             credentials,
             connections_max: config.connections_max,
+            drop_timeout: config.drop_timeout,
             wires: Vec::new(),
             calls: Calls::default(),
-            failures: Complaints::new("audit requests failed"),
+            failures: RateLimitedLog::new("audit requests failed"),
             lines: Lines::new(),
             heart: Heart::new(pulse),
-            lasting: Lasting::default(),
+            snapshot: Snapshot::default(),
             failsafe: Failsafe::new(
                 lost,
                 config.lost_events_max,
@@ -268,7 +271,7 @@ impl Engine {
         if std::mem::take(&mut self.has_news) {
             self.settled.give();
         }
-        self.note_present(now_ms);
+        self.note_snapshot(now_ms);
         if now_ms >= self.next_verify_ms {
             self.next_verify_ms = now_ms + VERIFY_INTERVAL_MS;
             if let Err(imbalance) = self.driver.verify() {
@@ -413,5 +416,3 @@ const READY_PATH: &str = "/readyz";
 /// How soon to look again at a record that is reserved but not committed.
 const TICK_MS: u64 = 1;
 const VERIFY_INTERVAL_MS: u64 = 1_000;
-/// How long the engine goes on when every handle is gone.
-pub(crate) const ABANDONED_DEADLINE: Duration = Duration::from_secs(30);

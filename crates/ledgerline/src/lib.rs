@@ -52,6 +52,7 @@ mod loss;
 pub mod metrics;
 mod report;
 mod signal;
+mod stderr;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use ledgerline_core::Sleepers;
 use tokio::sync::Notify;
 
+use crate::waiting;
+
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     sleepers: Sleepers,
@@ -20,7 +22,8 @@ pub(crate) struct Signal {
 }
 
 impl Signal {
-    /// Blocks until `attempt` gives something, at most until `deadline`.
+    /// Blocks until `attempt` gives something, at most until `deadline`. On an engine's own thread
+    /// it tries once.
     pub(crate) fn wait<T>(
         &self,
         deadline: Instant,
@@ -33,7 +36,7 @@ impl Signal {
                 return Some(result);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left == Duration::ZERO {
+            if left == Duration::ZERO || !waiting::may_wait() {
                 return None;
             }
             let guard = self.given.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,13 +20,27 @@ use crate::error::{CloseError, FlushError, ReadyError, Refused, StartError};
 use crate::identity::producers;
 use crate::loss::LostEvent;
 use crate::report::{Closed, Flushed, Report};
+use crate::stderr;
 use crate::waiting::{self, NoAnswer};
 
 /// An audit engine. Cheap to clone; all clones are the same engine.
 ///
-/// Send and Sync. When the last clone is dropped without [`close`](Self::close), the engine goes on
-/// for up to 30 s to deliver what it holds, as long as the process lives: prefer to close, or hold
-/// [`close_on_drop`](Self::close_on_drop).
+/// Send and Sync.
+///
+/// # Leaving
+/// Close the store before the process ends: [`close`](Self::close) says what was not delivered, and
+/// [`close_on_drop`](Self::close_on_drop) closes at the end of a scope. When the last clone is
+/// dropped without that, the drop blocks until everything is delivered, at most for
+/// [`drop_timeout`](Config::drop_timeout); what is left then is dropped, counted as `closed`, and
+/// said event by event as any loss, on stderr if no tracing subscriber listens.
+///
+/// - Async callers use [`close_async`](Self::close_async): a drop blocks its executor's thread.
+/// - A store in a `static` is never dropped, and `std::process::exit` drops nothing: close it.
+/// - A [hook](crate::LossHook) that owns a store keeps it alive for ever; give it a channel's
+///   sender instead, or close the store.
+/// - Nothing is waited for while a panic unwinds, on the engine's own thread, and in a process that
+///   was forked off the store's. In the first two cases the engine goes on for as long, if the
+///   process lives.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -73,6 +87,7 @@ impl Store {
                 clock,
                 producers: producers(config.producer.as_deref(), config.lanes),
                 buffer_bytes,
+                drop_timeout: config.drop_timeout,
                 room,
                 settled,
                 latest,
@@ -380,6 +395,8 @@ impl Drop for CloseOnDrop {
             && error != CloseError::Forked
         {
             tracing::error!(%error, "audit store closed with events left behind");
+            let line = format_args!("audit store closed with events left behind: {error}");
+            stderr::say_if_unheard(&line);
         }
     }
 }

@@ -145,7 +145,7 @@ impl MemoryStorage {
     }
 
     /// Starts a store on it that is small and quick: 4 MiB, an interval of 10 ms, retries after
-    /// some milliseconds.
+    /// some milliseconds; dropped without a close, it waits for a second at most.
     ///
     /// # Panics
     /// If the system has no memory or no thread for it.
@@ -157,6 +157,7 @@ impl MemoryStorage {
         config.flush_interval = Duration::from_millis(10);
         config.retry_delay_min = Duration::from_millis(1);
         config.retry_delay_max = Duration::from_millis(10);
+        config.drop_timeout = Duration::from_secs(1);
         self.start_with(config).expect("a small store starts")
     }
 

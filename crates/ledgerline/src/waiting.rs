@@ -1,5 +1,6 @@
 //! One answer from the engine's thread, for a caller that blocks or one that awaits.
 
+use std::cell::Cell;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -56,12 +57,30 @@ pub(crate) fn awaited<T>() -> (Reply<T>, oneshot::Receiver<T>) {
     (Reply::Async(sender), receiver)
 }
 
-/// Blocks for the engine's answer, which it owes by the deadline, and a second longer.
+/// Blocks for the engine's answer, which it owes by the deadline, and a second longer. On an engine's
+/// own thread it doesn't wait.
 pub(crate) fn wait<T>(receiver: &mpsc::Receiver<T>, deadline: Duration) -> Result<T, NoAnswer> {
-    receiver.recv_timeout(deadline.saturating_add(GRACE)).map_err(|error| match error {
+    let deadline = if may_wait() { deadline.saturating_add(GRACE) } else { Duration::ZERO };
+    receiver.recv_timeout(deadline).map_err(|error| match error {
         mpsc::RecvTimeoutError::Timeout => NoAnswer::Late,
         mpsc::RecvTimeoutError::Disconnected => NoAnswer::Gone,
     })
 }
 
-const GRACE: Duration = Duration::from_secs(1);
+/// An engine runs on this thread, which must never wait: it would wait for itself, or keep its own
+/// events waiting for another engine.
+pub(crate) fn forbid() {
+    IS_ENGINE.set(true);
+}
+
+/// Whether the calling thread may wait for an engine. An engine's own may not: it is in a hook, or
+/// in a log writer.
+pub(crate) fn may_wait() -> bool {
+    !IS_ENGINE.get()
+}
+
+thread_local! {
+    static IS_ENGINE: Cell<bool> = const { Cell::new(false) };
+}
+
+pub(crate) const GRACE: Duration = Duration::from_secs(1);

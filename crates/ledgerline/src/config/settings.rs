@@ -53,7 +53,7 @@ impl SettingError {
 
 impl Config {
     /// The names that [`from_settings`](Self::from_settings) asks for.
-    pub const SETTINGS: [&str; 26] = [
+    pub const SETTINGS: [&str; 27] = [
         "url",
         "service",
         "producer",
@@ -79,6 +79,7 @@ impl Config {
         "headers",
         "lost_events_max",
         "lost_bytes_max",
+        "drop_timeout",
         "lanes",
     ];
 
@@ -143,6 +144,7 @@ impl Config {
         };
         read.set("lost_events_max", NUMBER, number, &mut config.lost_events_max)?;
         read.set("lost_bytes_max", BYTES, bytes, &mut config.lost_bytes_max)?;
+        read.set("drop_timeout", TIME, time, &mut config.drop_timeout)?;
         read.set("lanes", NUMBER, number, &mut config.lanes)?;
         Ok(config)
     }
@@ -177,6 +179,7 @@ impl Config {
     /// | `LEDGERLINE_HEADERS` | `headers` | `name: value`, several with `;` between |
     /// | `LEDGERLINE_LOST_EVENTS_MAX` | `lost_events_max` | number |
     /// | `LEDGERLINE_LOST_BYTES_MAX` | `lost_bytes_max` | bytes |
+    /// | `LEDGERLINE_DROP_TIMEOUT` | `drop_timeout` | time |
     /// | `LEDGERLINE_LANES` | `lanes` | number |
     ///
     /// # Errors
@@ -343,6 +346,7 @@ mod tests {
             ("LEDGERLINE_HEADERS", "x-tenant: payments; x-more: 1"),
             ("LEDGERLINE_LOST_EVENTS_MAX", "14"),
             ("LEDGERLINE_LOST_BYTES_MAX", "15KiB"),
+            ("LEDGERLINE_DROP_TIMEOUT", "250ms"),
             ("LEDGERLINE_LANES", "13"),
         ];
         let named = variables.map(|(name, _)| name.to_owned());
@@ -373,6 +377,7 @@ mod tests {
             ["x-tenant: payments", "x-more: 1"].map(|it| Header::parse(it).unwrap()).into();
         expected.lost_events_max = 14;
         expected.lost_bytes_max = 15 << 10;
+        expected.drop_timeout = Duration::from_millis(250);
         expected.lanes = 13;
         assert_eq!(config, expected);
     }

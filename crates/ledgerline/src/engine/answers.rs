@@ -22,14 +22,14 @@ impl Engine {
                 // A server that answers once too often moves every later answer of the connection.
                 let (certainty, cause) = (Certainty::Ambiguous, Cause::Unsolicited);
                 let failure = Failure { certainty, cause };
-                self.failures.say(now_ms, &failure);
+                self.log_failure(&failure, now_ms);
                 self.delivery.failed(batch, &failure, now_ms);
             }
             What::Answered(answer) => {
                 let keeps_ids = (answer.status == 201 && self.delivery.wants_proof(batch))
                     .then(|| self.proves_idempotence(batch, &answer));
                 if answer.status != 201 && answer.status != 202 {
-                    self.failures.say(now_ms, &format_args!("status {}", answer.status));
+                    self.log_answer(&answer, now_ms);
                 }
                 if let Some(found) = self.delivery.batch(batch) {
                     self.lines.written(found, answer.status, now_ms);
@@ -40,7 +40,7 @@ impl Engine {
                 self.delivery.answered(batch, &answer, keeps_ids, now_ms);
             }
             What::Failed(failure) => {
-                self.failures.say(now_ms, &failure);
+                self.log_failure(&failure, now_ms);
                 self.delivery.failed(batch, &failure, now_ms);
             }
         }

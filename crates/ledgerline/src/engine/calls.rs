@@ -150,7 +150,7 @@ impl Engine {
             Some(Command::Panic) => panic!("as a test has asked"),
             None => {
                 self.calls.is_abandoned = true;
-                self.begin_close(now_ms, self.lost(), super::ABANDONED_DEADLINE, Reply::Ignored);
+                self.begin_close(now_ms, self.lost(), self.drop_timeout, Reply::Ignored);
             }
         }
     }
@@ -256,6 +256,9 @@ impl Engine {
                 %error,
                 "audit store closed"
             ),
+        }
+        if let Err(error) = &closed {
+            self.failsafe.say_closed(error);
         }
         Last { closed, report: Some(report) }
     }

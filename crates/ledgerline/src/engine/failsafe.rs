@@ -2,7 +2,8 @@
 //!
 //! Each lost event makes one line of JSON in the log, behind `[AUDIT]`, for whoever has nothing
 //! left but the log; beyond a rate they are counted in a summary line a second, so that none is
-//! passed over in silence. The last lost events are kept in a ring, as the records that they were.
+//! passed over in silence. Where no tracing subscriber listens, they go to stderr. The last lost
+//! events are kept in a ring, as the records that they were.
 //! Then the hook of the configuration is told, at most once a second.
 
 use std::fmt::{self, Write as _};
@@ -15,7 +16,9 @@ use ledgerline_core::Outcome;
 use super::lost_ring::LostRing;
 use crate::config::LossHook;
 use crate::delivery::Doubt;
+use crate::error::CloseError;
 use crate::loss::{Loss, LostEvent};
+use crate::stderr::{self, Stderr};
 
 #[derive(Debug)]
 pub(super) struct Failsafe {
@@ -23,6 +26,7 @@ pub(super) struct Failsafe {
     events_max: usize,
     bytes_max: usize,
     hook: Option<LossHook>,
+    stderr: Stderr,
     /// The second that is being counted.
     until_ms: u64,
     lines: u64,
@@ -45,6 +49,7 @@ impl Failsafe {
             events_max,
             bytes_max,
             hook,
+            stderr: Stderr::default(),
             until_ms: 0,
             lines: 0,
             unsaid: 0,
@@ -65,13 +70,12 @@ impl Failsafe {
         let json = record.strip_prefix(b",").unwrap_or(record);
         self.untold += 1;
         self.last = Some(outcome);
-        if self.lines < LINES_PER_SECOND {
+        let is_said = self.lines < LINES_PER_SECOND && {
             self.lines += 1;
             let line = line(record, outcome, now);
-            say(format_args!("{line}"));
-        } else {
-            self.unsaid += 1;
-        }
+            self.say(format_args!("{line}"))
+        };
+        self.unsaid += u64::from(!is_said);
         let json = String::from_utf8_lossy(json).into_owned();
         let event_id = event_id_text(record).map(String::from_utf8_lossy).unwrap_or_default();
         let event = LostEvent { outcome, lost_at: now, event_id: event_id.into_owned(), json };
@@ -103,7 +107,9 @@ impl Failsafe {
         self.lines = 0;
         let unsaid = std::mem::take(&mut self.unsaid);
         if unsaid > 0 {
-            say(format_args!(r#"{{"summary":"further audit events lost","events":{unsaid}}}"#));
+            let words = "further audit events lost";
+            let is_said = self.say(format_args!(r#"{{"summary":"{words}","events":{unsaid}}}"#));
+            self.unsaid = if is_said { 0 } else { unsaid };
         }
         let events = std::mem::take(&mut self.untold);
         if events > 0
@@ -121,13 +127,29 @@ impl Failsafe {
     pub(super) fn next_ms(&self) -> Option<u64> {
         (self.untold > 0 || self.unsaid > 0).then_some(self.until_ms)
     }
-}
 
-/// A log's writer is a caller's code, too: should it panic, the other losses are told all the same.
-fn say(object: fmt::Arguments<'_>) {
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        tracing::error!(target: "ledgerline::failsafe", "[AUDIT] {object}");
-    }));
+    /// The store has closed, and not as it should: for whoever doesn't listen to tracing.
+    pub(super) fn say_closed(&mut self, error: &CloseError) {
+        if !stderr::is_heard() {
+            self.stderr.write(format!("audit store closed: {error}\n"));
+        }
+    }
+
+    /// Nothing more will be said: waits a moment for what is on its way to stderr.
+    pub(super) fn finish(&mut self) {
+        self.stderr.finish();
+    }
+
+    /// Says it to whoever listens; false if that can't be done now.
+    fn say(&mut self, object: fmt::Arguments<'_>) -> bool {
+        // A log's writer is a caller's code, too: should it panic, the other losses are told all
+        // the same.
+        let is_heard = catch_unwind(AssertUnwindSafe(|| {
+            tracing::error!(target: stderr::TARGET, "[AUDIT] {object}");
+            stderr::is_heard()
+        }));
+        is_heard.unwrap_or(true) || self.stderr.write(format!("[AUDIT] {object}\n"))
+    }
 }
 
 /// What a reader of logs needs to know of the event, in the words of the services that had such

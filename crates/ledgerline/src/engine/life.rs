@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{Command, Ended, Engine, LaneWatch, Last, NotifyBell};
 use crate::error::CloseError;
+use crate::waiting;
 
 /// The runtime that the engine's thread turns in, and nobody else.
 pub(super) fn runtime() -> io::Result<Runtime> {
@@ -34,6 +35,7 @@ impl Engine {
         mut commands: mpsc::Receiver<Command>,
         ended: &Ended,
     ) {
+        waiting::forbid();
         let mut next_runtime = Ok(first_runtime);
         let last = loop {
             let Ok(runtime) = next_runtime else { break self.fail() };
@@ -66,6 +68,7 @@ impl Engine {
         // Only now: who finds the channel closed, or its call dropped, finds the last answer.
         commands.close();
         while commands.blocking_recv().is_some() {}
+        self.failsafe.finish();
     }
 
     /// Begins anew from what the blocks hold; false if that can't be done either.

@@ -5,12 +5,12 @@
 
 use tracing::Level;
 
-use super::complaints::Complaints;
+use super::rate_limited_log::RateLimitedLog;
 use crate::delivery::{Batch, Reason};
 
 #[derive(Debug)]
 pub(super) struct Lines {
-    slow: Complaints,
+    slow: RateLimitedLog<()>,
     last_flush_ms: u64,
     /// Flushes so far.
     tick: u64,
@@ -18,7 +18,7 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new() -> Self {
-        Self { slow: Complaints::new("slow audit batch write"), last_flush_ms: 0, tick: 0 }
+        Self { slow: RateLimitedLog::new("slow audit batch write"), last_flush_ms: 0, tick: 0 }
     }
 
     /// A new batch is put on a connection. `buffer_utilization` is in percent.
@@ -63,7 +63,7 @@ impl Lines {
         }
         if duration_ms >= SLOW_MS {
             let why = format_args!("{batch_size} events in {duration_ms} ms, status {status}");
-            self.slow.say(now_ms, &why);
+            self.slow.warn(now_ms, (), &why);
         }
     }
 }

@@ -3,20 +3,21 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ledgerline_codec::{Event, Identity, Timestamp, encode};
 use ledgerline_core::{Accounts, Lanes, Process, RECORD_BYTES_MAX, Receipt, Refusal};
 use tokio::sync::mpsc;
 
 use crate::clock::{Clock, wall_clock};
-use crate::engine::{ABANDONED_DEADLINE, Command, Ended, LostRing, Pulse};
+use crate::engine::{Command, Ended, LostRing, Pulse};
 use crate::error::{CloseError, FlushError, Lost, Refused};
 use crate::identity::event_id;
 use crate::report::{Closed, Flushed, Report};
 use crate::signal::Signal;
+use crate::stderr;
 use crate::thread::{self, Tools};
-use crate::waiting::Reply;
+use crate::waiting::{self, Reply};
 
 pub(crate) struct Inner {
     pub(super) lanes: Lanes,
@@ -26,6 +27,8 @@ pub(crate) struct Inner {
     /// Per lane, what its events carry as `producer`.
     pub(super) producers: Box<[Box<str>]>,
     pub(super) buffer_bytes: u64,
+    /// How long the last handle's drop waits.
+    pub(super) drop_timeout: Duration,
     /// For those who wait for room.
     pub(super) room: Arc<Signal>,
     /// For those who wait for what becomes of a record.
@@ -236,11 +239,45 @@ impl Inner {
     /// Waits for the engine's thread, which has given its last answer.
     pub(super) fn join(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
+        // A hook may close the store: its thread can't wait for its own end.
+        if let Some(thread) = thread.filter(|_| waiting::may_wait())
             && thread.join().is_err()
         {
             tracing::error!("the audit engine's thread panicked after its last answer");
         }
+    }
+
+    /// Every handle is gone, and the engine knows: waits until it has delivered what it holds, or
+    /// has said what it drops.
+    fn leave(&self) {
+        if !waiting::may_wait() {
+            return;
+        }
+        let has_ended = || self.ended.get().map(drop);
+        if std::thread::panicking() {
+            let pending = self.lanes.accounts().pending;
+            if has_ended().is_none() && pending > 0 {
+                let time = self.drop_timeout;
+                let left = format_args!(
+                    "audit store dropped in a panic, not waited for: {pending} events are \
+                     delivered only if this process lives for up to {time:?}"
+                );
+                tracing::error!("{left}");
+                stderr::say_if_unheard(&left);
+            }
+            return;
+        }
+        let patience = self.drop_timeout.saturating_add(waiting::GRACE);
+        if self.settled.wait(Instant::now() + patience, has_ended).is_some() {
+            return self.join();
+        }
+        let pending = self.lanes.accounts().pending;
+        let stuck = format_args!(
+            "audit store dropped, and its engine did not end within {patience:?}: {pending} events \
+             are held"
+        );
+        tracing::error!("{stuck}");
+        stderr::say_if_unheard(&stuck);
     }
 }
 
@@ -251,13 +288,9 @@ impl Drop for Inner {
             let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
             return std::mem::forget(thread);
         }
-        let command = Command::Close {
-            lost_before: Lost::default(),
-            deadline: ABANDONED_DEADLINE,
-            reply: Reply::Ignored,
-        };
-        // If it can't be sent, the engine has ended, or the closed channel will tell it.
-        let _ = self.send(command);
+        // The channel's end tells the engine that there is nobody left.
+        drop(std::mem::replace(&mut self.commands, mpsc::channel(1).0));
+        self.leave();
     }
 }
 

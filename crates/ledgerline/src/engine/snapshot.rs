@@ -6,21 +6,25 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Engine;
+use super::rate_limited_log::ChangeLog;
 use crate::delivery::{Blocked, Cause};
 use crate::report::{Present, Report};
 
 /// What has lasted for a while.
 #[derive(Debug, Default)]
-pub(super) struct Lasting {
+pub(super) struct Snapshot {
     /// Why DataStorage takes nothing, and since when.
     unavailable: Option<(Cause, u64)>,
+    /// The end of the last time that it took nothing, and how long that lasted.
+    outage_ms: u64,
+    changes: ChangeLog,
     /// No room in the buffer.
     full: Blocked,
     /// Sealed blocks with a record that isn't committed, and since when.
     holes: Vec<(u32, u64)>,
 }
 
-impl Lasting {
+impl Snapshot {
     /// For how long the oldest hole has kept its block from being used again.
     fn pinned_ms(&self, now_ms: u64) -> u64 {
         let since_ms = self.holes.iter().map(|(_, since_ms)| *since_ms).min();
@@ -30,18 +34,18 @@ impl Lasting {
 
 impl Engine {
     /// Notes how things stand at this moment.
-    pub(super) fn note_present(&mut self, now_ms: u64) {
-        let Self { driver, lasting, .. } = self;
+    pub(super) fn note_snapshot(&mut self, now_ms: u64) {
+        let Self { driver, snapshot, .. } = self;
         if driver.is_starving() {
-            lasting.full.begin(now_ms, Cause::PoolFull);
+            snapshot.full.begin(now_ms, Cause::PoolFull);
         } else {
-            lasting.full.end(now_ms);
+            snapshot.full.end(now_ms);
         }
         let with_hole = driver.blocks_with_hole();
-        lasting.holes.retain(|(block, _)| with_hole.contains(block));
+        snapshot.holes.retain(|(block, _)| with_hole.contains(block));
         for block in with_hole {
-            if !lasting.holes.iter().any(|(known, _)| known == block) {
-                lasting.holes.push((*block, now_ms));
+            if !snapshot.holes.iter().any(|(known, _)| known == block) {
+                snapshot.holes.push((*block, now_ms));
             }
         }
         self.watch_storage(now_ms);
@@ -50,33 +54,42 @@ impl Engine {
     /// Says when DataStorage becomes unavailable, and when it is back.
     fn watch_storage(&mut self, now_ms: u64) {
         let unavailable = self.delivery.unavailable();
-        let known = self.lasting.unavailable;
-        if unavailable == known.map(|(cause, _)| cause) {
-            return;
-        }
-        let since_ms = known.map_or(now_ms, |(_, since_ms)| since_ms);
-        let pending = self.driver.accounts().pending;
-        match unavailable {
-            Some(cause) => {
-                let datastorage_available = false;
-                tracing::warn!(%cause, pending, datastorage_available, "audit storage unavailable");
-                if cause == Cause::Rejecting {
-                    self.failsafe.list_dead_letters(self.delivery.refused_lately());
-                }
-            }
-            None => {
-                let after_ms = now_ms - since_ms;
-                tracing::info!(
-                    after_ms,
-                    pending,
-                    datastorage_available = true,
-                    "audit storage available again"
-                );
+        let known = self.snapshot.unavailable;
+        if unavailable != known.map(|(cause, _)| cause) {
+            let since_ms = known.map_or(now_ms, |(_, since_ms)| since_ms);
+            self.snapshot.unavailable = unavailable.map(|cause| (cause, since_ms));
+            self.snapshot.changes.changed(now_ms);
+            if unavailable.is_none() {
+                self.snapshot.outage_ms = now_ms - since_ms;
                 self.hurry_redelivery(now_ms);
             }
+            self.publish();
         }
-        self.lasting.unavailable = unavailable.map(|cause| (cause, since_ms));
-        self.publish();
+        if let Some(changes) = self.snapshot.changes.take(now_ms) {
+            self.log_storage(changes);
+        }
+    }
+
+    /// Says how things stand with DataStorage, after so many changes that were not said one by one.
+    fn log_storage(&self, changes: u64) {
+        let pending = self.driver.accounts().pending;
+        let Some((cause, _)) = self.snapshot.unavailable else {
+            tracing::info!(
+                after_ms = self.snapshot.outage_ms,
+                pending,
+                changes,
+                datastorage_available = true,
+                "audit storage available again"
+            );
+            return;
+        };
+        let datastorage_available = false;
+        tracing::warn!(
+            %cause, pending, changes, datastorage_available, "audit storage unavailable"
+        );
+        if cause == Cause::Rejecting {
+            self.failsafe.list_dead_letters(self.delivery.refused_lately());
+        }
     }
 
     /// Leaves a report where other threads find it without asking.
@@ -102,9 +115,9 @@ impl Engine {
             blocks: self.driver.blocks(),
             blocks_free: self.driver.blocks_free(),
             blocks_pinned: self.driver.blocks_with_hole().len() + self.driver.blocks_lent_out(),
-            pinned_ms: self.lasting.pinned_ms(now_ms),
+            pinned_ms: self.snapshot.pinned_ms(now_ms),
         };
-        let blocked = self.delivery.blocked_ms(now_ms).plus(&self.lasting.full.total(now_ms));
+        let blocked = self.delivery.blocked_ms(now_ms).plus(&self.snapshot.full.total(now_ms));
         let blocked_ms = blocked.plus(self.heart.lost());
         Report::new(accounts, &self.delivery, blocked_ms, present, cpu, self.restarts)
     }
