@@ -19,9 +19,11 @@ pub fn event(correlation_id: &str) -> Event<'_> {
 }
 
 /// An engine that is quick to send and to try again, and small: one lane for each of 4 threads and
-/// 8 MiB, so that tests can start many. Dropped without a close, it waits for nothing.
+/// 8 MiB, so that tests can start many. Dropped without a close, it waits for nothing. What it logs
+/// is ignored, unless a [`Log`](crate::Log) was taken before.
 #[must_use]
 pub fn config(url: &str) -> Config {
+    crate::log::ignore();
     let mut config = Config::new(url);
     config.flush_interval = Duration::from_millis(20);
     config.retry_delay_min = Duration::from_millis(2);

@@ -52,6 +52,14 @@ impl Log {
     }
 }
 
+/// Listens to the log of this process and forgets it, unless somebody listens already: else losses,
+/// of which many tests have some, would be said on stderr.
+pub(crate) fn ignore() {
+    let lines =
+        tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::ERROR);
+    let _ = lines.with_writer(io::sink).try_init();
+}
+
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
