@@ -13,19 +13,13 @@ pub const DATA: &str = concat!(
 /// The event, around `data`.
 #[must_use]
 pub fn event<'a>(data: &'a dyn EventData) -> Event<'a> {
-    let mut event = Event::new(
-        "gateway.signal.received",
-        Category::Gateway,
-        "received",
-        Outcome::Success,
-        "rr-4be1c0a7d2f3-1767571200",
-        data,
-    );
-    event.actor_type = Some("authenticated-service");
-    event.actor_id = Some("system:serviceaccount:monitoring:alertmanager-main");
-    event.resource_type = Some("Signal");
-    event.namespace = Some("payments");
-    event.cluster_id = Some("prod-eu-1");
-    event.severity = Some("critical");
-    event
+    Event::new("gateway.signal.received", Category::Gateway, Outcome::Success)
+        .with_correlation_id("rr-4be1c0a7d2f3-1767571200")
+        .with_data(data)
+        .with_actor_type("authenticated-service")
+        .with_actor_id("system:serviceaccount:monitoring:alertmanager-main")
+        .with_resource_type("Signal")
+        .with_namespace("payments")
+        .with_cluster_id("prod-eu-1")
+        .with_severity("critical")
 }

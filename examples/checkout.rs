@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use ledgerline::testing::{Fault, MemoryStorage};
-use ledgerline::{Category, Event, Outcome, Receipt, Refused, Stage, Store, Value};
+use ledgerline::{Category, Event, Outcome, Receipt, Refused, Stage, Store};
 use serde::Serialize;
 
 /// The service: it may not say that a payment was taken before the trail has it.
@@ -37,13 +37,13 @@ impl Checkout {
     }
 
     fn record(&self, order: &str, cents: u64) -> Result<Receipt, Refused> {
-        let data = Value(&Payment { cents, card: "**** 4242" });
-        let category = Category::Gateway;
-        let mut event =
-            Event::new("payment.taken", category, "taken", Outcome::Success, order, &data);
-        event.resource_type = Some("order");
-        event.resource_id = Some(order);
-        self.audit.record(&event)
+        self.audit.record(
+            &Event::new("payment.taken", Category::Other("checkout"), Outcome::Success)
+                .with_correlation_id(order)
+                .with_resource_type("order")
+                .with_resource_id(order)
+                .with_data(&Payment { cents, card: "**** 4242" }),
+        )
     }
 }
 

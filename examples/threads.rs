@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ledgerline::{Accounts, Category, Config, Envelope, Event, Outcome, Refused, Store, Value};
+use ledgerline::{Accounts, Category, Config, Envelope, Event, Outcome, Refused, Store};
 use ledgerline_examples::configuration;
 use serde::Serialize;
 
@@ -75,24 +75,16 @@ fn work(store: &Store, worker: u32) -> Result<(), Refused> {
     for step in 0..EVENTS_PER_THREAD {
         let step = Step { worker, step, action: "restart-pod", notes: &notes };
         // Around the payload, the envelope that services of one family share.
-        let data = Envelope {
-            version: "1.0",
-            service: "workflow-runner",
-            operation: "step",
-            status: "completed",
-            payload: &Value(&step),
-            source_payload: None,
-        };
-        let mut event = Event::new(
-            "workflow.step.completed",
-            Category::WorkflowExecution,
-            "completed",
-            Outcome::Success,
-            &correlation_id,
-            &data,
-        );
-        event.actor_type = Some("service");
-        event.actor_id = Some("workflow-runner");
+        let data = Envelope::new(&step)
+            .with_service("workflow-runner")
+            .with_operation("step")
+            .with_status("completed");
+        let category = Category::WorkflowExecution;
+        let event = Event::new("workflow.step.completed", category, Outcome::Success)
+            .with_correlation_id(&correlation_id)
+            .with_actor_type("service")
+            .with_actor_id("workflow-runner")
+            .with_data(&data);
         // `record` would refuse at once when the buffer is full; this waits for room. An error
         // says why, and the event is not accepted.
         store.record_wait(&event, ROOM_DEADLINE)?;

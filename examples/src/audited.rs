@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
-use ledgerline::{Category, Event, Outcome, Store, Value};
+use ledgerline::{Category, Event, Outcome, Store};
 use serde::Serialize;
 
 /// The service: takes signals, and records each request in `store`.
@@ -90,11 +90,10 @@ impl Drop for Exchange {
         };
         let is_success = self.status.is_some_and(|status| status.as_u16() < 400);
         let outcome = if is_success { Outcome::Success } else { Outcome::Failure };
-        let data = Value(&served);
-        let id = &self.correlation_id;
-        let mut event =
-            Event::new("gateway.request.served", Category::Gateway, "served", outcome, id, &data);
-        event.actor_ip = Some(self.actor_ip);
+        let mut event = Event::new("gateway.request.served", Category::Gateway, outcome)
+            .with_correlation_id(&self.correlation_id)
+            .with_actor_ip(self.actor_ip)
+            .with_data(&served);
         event.duration_ms = i32::try_from(self.started.elapsed().as_millis()).ok();
         if self.status.is_none() {
             event.error_message = Some("ended without an answer");

@@ -21,14 +21,10 @@ struct Input<'a> {
 
 fuzz_target!(|input: Input<'_>| {
     let data = Json(input.data);
-    let mut event = Event::new(
-        input.event_type,
-        Category::Gateway,
-        "received",
-        Outcome::Success,
-        input.correlation_id,
-        &data,
-    );
+    let mut event = Event::new(input.event_type, Category::Gateway, Outcome::Success)
+        .with_action("received")
+        .with_correlation_id(input.correlation_id)
+        .with_data(&data);
     event.actor_id = input.actor_id;
     event.namespace = input.namespace;
     event.error_message = input.error_message;

@@ -7,15 +7,9 @@ use ledgerline::{Accounts, Category, Config, Event, Json, Outcome, Refused, Stor
 /// A small event of that correlation id.
 #[must_use]
 pub fn event(correlation_id: &str) -> Event<'_> {
-    const DATA: &Json<'_> = &Json(r#"{"event_type":"gateway.signal.received","number":1}"#);
-    Event::new(
-        "gateway.signal.received",
-        Category::Gateway,
-        "received",
-        Outcome::Success,
-        correlation_id,
-        DATA,
-    )
+    Event::new("gateway.signal.received", Category::Gateway, Outcome::Success)
+        .with_correlation_id(correlation_id)
+        .with_data(&Json(r#"{"event_type":"gateway.signal.received","number":1}"#))
 }
 
 /// An engine that is quick to send and to try again, and small: one lane for each of 4 threads and

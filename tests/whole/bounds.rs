@@ -4,9 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ledgerline::{
-    Config, Event, Field, FieldError, Json, Problem, Refused, StartError, Store, Value,
-};
+use ledgerline::{Config, Event, Field, FieldError, Json, Problem, Refused, StartError, Store};
 use ledgerline_testkit::{
     Gate, Reply, Scripted, WAIT, assert_all_delivered, config, event, record_until_refused,
 };
@@ -64,16 +62,15 @@ fn a_full_buffer_costs_callers_no_encoding() {
     let store = Store::start(least(&server.url())).unwrap();
     let (accepted, _) = record_until_refused(&store, &event("rr-too-much"));
     let unseen = Unseen(AtomicUsize::new(0));
-    let data = Value(&unseen);
     for _ in 0..100 {
-        let refused = store.record(&with(&data, "rr-unseen")).unwrap_err();
+        let refused = store.record(&with(&unseen, "rr-unseen")).unwrap_err();
         assert_eq!(refused, Refused::Full { buffer_bytes: 1 << 20 });
     }
     assert_eq!(unseen.0.load(Ordering::Relaxed), 0);
     assert_eq!(store.accounts().refused.full, 101, "and each is counted");
     gate.open();
     store.flush(WAIT).unwrap();
-    store.record(&with(&data, "rr-seen")).expect("there is room again");
+    store.record(&with(&unseen, "rr-seen")).expect("there is room again");
     assert_eq!(unseen.0.load(Ordering::Relaxed), 1);
     assert_all_delivered(&store.close(WAIT).unwrap().report.accounts, accepted + 1);
 }
@@ -189,8 +186,8 @@ fn a_serialize_that_panics_is_counted_and_harms_nothing() {
     let server = Scripted::storing();
     let store = Store::start(config(&server.url())).unwrap();
     for round in 1..=3 {
-        let (value, recorded) = (Value(&Panics), event("rr-good"));
-        let record = || store.record(&with(&value, "rr-panic"));
+        let recorded = event("rr-good");
+        let record = || store.record(&with(&Panics, "rr-panic"));
         catch_unwind(AssertUnwindSafe(record)).expect_err("the caller gets its own panic");
         assert_eq!(store.accounts().refused.invalid, round);
         store.record(&recorded).unwrap();
@@ -205,7 +202,7 @@ fn a_serialize_that_panics_is_counted_and_harms_nothing() {
 fn a_serialize_that_fails_is_refused_with_its_reason() {
     let server = Scripted::storing();
     let store = Store::start(config(&server.url())).unwrap();
-    let refused = store.record(&with(&Value(&Fails), "rr-1")).unwrap_err();
+    let refused = store.record(&with(&Fails, "rr-1")).unwrap_err();
     assert!(refused.to_string().contains("not today"), "{refused}");
     assert_eq!(store.accounts().refused.invalid, 1);
 }
@@ -225,7 +222,7 @@ fn a_serialize_may_record_an_event_of_its_own() {
     let server = Scripted::storing();
     let store = Store::start(config(&server.url())).unwrap();
     for _ in 0..2 {
-        store.record(&with(&Value(&Records(&store)), "rr-outer")).unwrap();
+        store.record(&with(&Records(&store), "rr-outer")).unwrap();
     }
     assert_all_delivered(&store.close(WAIT).unwrap().report.accounts, 4);
     let count = |correlation_id| {

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ledgerline::{
-    Category, Envelope, Event, Field, FieldError, Json, Outcome, Problem, Refused, Store,
-    Timestamp, Value,
+    Category, Envelope, Event, Field, FieldError, Json, Outcome, Problem, Refused, Store, Timestamp,
 };
 use ledgerline_testkit::{Served, WAIT, config, event, serve};
 
@@ -311,21 +310,13 @@ fn an_envelope_and_a_value_are_stored_as_they_serialise() {
     let pair = Pair::start();
     let value = serde_json::json!({"signal": {"name": "\u{1f512}\"", "count": 3}});
     let source = Json(r#"{"raw" : [1.50]}"#);
-    let payload = Value(&value);
-    let data = Envelope {
-        version: "1.0",
-        service: "gateway",
-        operation: "signal \"received\"",
-        status: "ok",
-        payload: &payload,
-        source_payload: Some(&source),
-    };
-    let mut enveloped = event("rr-envelope");
-    enveloped.event_data = &data;
-    pair.record(&enveloped);
-    let mut plain = event("rr-value");
-    plain.event_data = &payload;
-    pair.record(&plain);
+    let data = Envelope::new(&value)
+        .with_service("gateway")
+        .with_operation("signal \"received\"")
+        .with_status("ok")
+        .with_source_payload(&source);
+    pair.record(&event("rr-envelope").with_data(&data));
+    pair.record(&event("rr-value").with_data(&value));
     pair.flush();
     let signal = "{\"signal\":{\"count\":3,\"name\":\"\u{1f512}\\\"\"}}";
     assert_eq!(pair.server.one("rr-value").raw("event_data"), Some(signal));

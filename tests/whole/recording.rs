@@ -1,30 +1,24 @@
-//! What callers do with events: hold them, send them to other threads, build them.
+//! What callers do with events: build them, hold them, queue them, name them.
 
-use ledgerline::{Category, Envelope, Event, Json, Outcome, Store};
-use ledgerline_testkit::{Scripted, WAIT, config};
+use std::collections::BTreeMap;
+
+use ledgerline::{
+    Category, Envelope, Event, Field, Json, Outcome, OwnedEvent, Problem, Refused, Store, Uuid,
+};
+use ledgerline_testkit::{Scripted, WAIT, config, event, serve};
+use serde_json::json;
 use tokio::runtime::Builder;
 
 /// A handler that records, awaits something, and still has its event.
 async fn handle(store: Store, name: String) {
-    let data = Envelope {
-        version: "1.0",
-        service: "gateway",
-        operation: "received",
-        status: "ok",
-        payload: &Json("{}"),
-        source_payload: None,
-    };
-    let event = Event::new(
-        "gateway.received",
-        Category::Gateway,
-        "received",
-        Outcome::Success,
-        &name,
-        &data,
-    );
-    store.record_async(&event).await.unwrap();
+    let payload = json!({"name": name});
+    let data = Envelope::new(&payload).with_service("gateway").with_status("ok");
+    let event = Event::new("gateway.received", Category::Gateway, Outcome::Success)
+        .with_correlation_id(&name)
+        .with_data(&data);
+    store.record_async(&event).await.expect("there is room");
     tokio::task::yield_now().await;
-    store.record(&event).unwrap();
+    store.record(&event).expect("there is room");
 }
 
 #[test]
@@ -36,4 +30,79 @@ fn a_spawned_future_may_hold_an_event_across_an_await() {
     runtime.block_on(handler).unwrap();
     store.flush(WAIT).unwrap();
     assert_eq!(server.stored().len(), 2);
+}
+
+#[test]
+fn data_at_hand_is_recorded_without_a_binding() {
+    let server = serve();
+    let store = Store::start(config(&server.url())).unwrap();
+    let new = |id| {
+        Event::new("gateway.received", Category::Gateway, Outcome::Success).with_correlation_id(id)
+    };
+    store.record(&new("rr-none")).unwrap();
+    store.record(&new("rr-value").with_data(&json!({"n": 1}))).unwrap();
+    store.record(&new("rr-map").with_data(&BTreeMap::from([("n", 2)]))).unwrap();
+    store.record(&new("rr-owned").with_data(&Json(format!("{{\"n\":{}}}", 3)))).unwrap();
+    store.record(&new("rr-text").with_data(&Json("{\"n\":4}"))).unwrap();
+    store.flush(WAIT).unwrap();
+    let wanted = ["{}", r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#, r#"{"n":4}"#];
+    let ids = ["rr-none", "rr-value", "rr-map", "rr-owned", "rr-text"];
+    for (id, data) in ids.into_iter().zip(wanted) {
+        let row = server.one(id);
+        assert_eq!(row.raw("event_data"), Some(data));
+        assert_eq!(row.text("event_action"), "received", "the last part of the type");
+    }
+}
+
+#[test]
+fn json_passed_as_a_plain_text_is_refused_with_advice() {
+    let store = Store::start(config("http://127.0.0.1:9")).unwrap();
+    let text = "{}".to_owned();
+    let refused = store.record(&event("rr-1").with_data(&text)).unwrap_err();
+    assert!(refused.to_string().contains("passed as Json(text)"), "{refused}");
+}
+
+#[test]
+fn an_owned_event_passes_through_a_queue_to_the_server() {
+    let server = serve();
+    let store = Store::start(config(&server.url())).unwrap();
+    let event = event("rr-queued").with_data(&Json(r#"{"n" : 1.50}"#)).with_severity("info");
+    let queued = serde_json::to_string(&OwnedEvent::try_from(&event).unwrap()).unwrap();
+    let owned: OwnedEvent = serde_json::from_str(&queued).unwrap();
+    store.record(&owned.as_event().with_actor_id("worker")).unwrap();
+    store.flush(WAIT).unwrap();
+    let row = server.one("rr-queued");
+    assert_eq!(row.raw("event_data"), Some(r#"{"n" : 1.50}"#));
+    assert_eq!([row.text("severity"), row.text("actor_id")], ["info", "worker"]);
+}
+
+#[test]
+fn any_well_formed_category_is_recorded_and_no_other() {
+    let server = Scripted::storing();
+    let store = Store::start(config(&server.url())).unwrap();
+    let with = |category| {
+        Event::new("a.b", Category::Other(category), Outcome::Success).with_correlation_id("rr-1")
+    };
+    store.record(&with("billing")).unwrap();
+    for given in ["", "Billing", "a b", "\"", "x".repeat(51).as_str()] {
+        let Err(Refused::Invalid(error)) = store.record(&with(given)) else { panic!("{given}") };
+        assert_eq!(error.field, Field::EventCategory);
+        assert!(matches!(error.problem, Problem::NotACategory { .. }), "{error}");
+    }
+    store.flush(WAIT).unwrap();
+    let text = &server.requests().remove(0).text;
+    assert!(text.contains(r#""event_category":"billing""#), "{text}");
+}
+
+#[test]
+fn an_event_names_its_parent_by_the_id_that_its_caller_chose() {
+    let server = serve();
+    let store = Store::start(config(&server.url())).unwrap();
+    let id = Uuid::from_u128(0x0190_abcd_ef01_7000_8000_0123_4567_89ab);
+    store.record(&event("rr-parent").with_id(id)).unwrap();
+    store.flush(WAIT).unwrap();
+    store.record(&event("rr-child").with_parent_event_id(id)).unwrap();
+    store.flush(WAIT).unwrap();
+    assert_eq!(server.one("rr-parent").text("event_id"), id.to_string());
+    assert_eq!(server.one("rr-child").text("parent_event_id"), id.to_string());
 }

@@ -11,24 +11,13 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use ledgerline::{DataError, Event, EventData, Json};
+use ledgerline::{Event, EventData, Json};
 
 use self::kinds::{APPLICATIONS, KINDS, SIGNALS};
 use crate::args::Usage;
 
 /// Ready JSON text, owned; checked each time it is used, as a caller's own text would be.
-#[derive(Debug)]
-struct Payload(String);
-
-impl EventData for Payload {
-    fn append_to(&self, out: &mut Vec<u8>) -> Result<(), DataError> {
-        Json(&self.0).append_to(out)
-    }
-
-    fn append_checked(&self, levels_above: u32, out: &mut Vec<u8>) -> Result<(), DataError> {
-        Json(&self.0).append_checked(levels_above, out)
-    }
-}
+type Payload = Json<String>;
 
 /// Contents that events take turns with. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -54,7 +43,7 @@ impl Payloads {
             scratch.clear();
             let checked = Json(line).append_to(&mut scratch);
             checked.map_err(|error| format!("line {}: {error}", index + 1))?;
-            payloads.push(Payload(line.to_owned()));
+            payloads.push(Json(line.to_owned()));
         }
         if payloads.is_empty() {
             return Err("the file has no line".to_owned());
@@ -68,7 +57,7 @@ impl Payloads {
         let payloads = subjects.flat_map(|(signal, application)| {
             KINDS.iter().map(|kind| {
                 let data = kind.data.replace('\'', "\"").replace("{signal}", signal);
-                Payload(data.replace("{application}", application))
+                Json(data.replace("{application}", application))
             })
         });
         Self { texts: payloads.collect(), has_kinds: true }
@@ -111,13 +100,14 @@ impl Stories {
         self.turn_to(number / KINDS.len() as u64);
         let kind = &KINDS[(number % KINDS.len() as u64) as usize];
         let payload = self.payloads.text(number, self.producer, self.producers);
-        let (id, outcome) = (&self.correlation_id, kind.outcome);
-        let mut event =
-            Event::new(kind.event_type, kind.category, kind.action, outcome, id, payload);
-        event.actor_id = Some(kind.actor_id);
-        event.resource_type = Some(kind.resource_type);
-        event.resource_id = Some(id);
-        event.namespace = Some("payments");
+        let mut event = Event::new(kind.event_type, kind.category, kind.outcome)
+            .with_action(kind.action)
+            .with_correlation_id(&self.correlation_id)
+            .with_data(payload)
+            .with_actor_id(kind.actor_id)
+            .with_resource_type(kind.resource_type)
+            .with_resource_id(&self.correlation_id)
+            .with_namespace("payments");
         event.severity = kind.severity;
         event.duration_ms = kind.duration_ms;
         event.error_code = kind.error_code;

@@ -13,7 +13,8 @@ use crate::Problem;
 use crate::escape::append_escaped;
 use crate::json::{Rules, Scanner};
 
-/// Something that can be the `event_data` of an event.
+/// Something that can be the `event_data` of an event: every [`Serialize`] type that serialises as
+/// an object is, and ready text is as [`Json`].
 ///
 /// Sync, so that an [`Event`](crate::Event), which borrows it, is Send: a future that holds an
 /// event across an `await` can be spawned.
@@ -77,30 +78,37 @@ impl From<Problem> for DataError {
     }
 }
 
-/// Ready JSON text: an object, copied as it is, without the whitespace around it.
-#[derive(Debug, Clone, Copy)]
-pub struct Json<'a>(pub &'a str);
+/// Ready JSON text, borrowed or owned: an object, copied as it is, without the whitespace around it.
+///
+/// ```
+/// use ledgerline_codec::{EventData, Json};
+///
+/// let mut out = Vec::new();
+/// Json(r#"{"n":1}"#).append_to(&mut out)?;
+/// Json(format!(r#"{{"n":{}}}"#, 2)).append_to(&mut out)?;
+/// assert_eq!(out, br#"{"n":1}{"n":2}"#);
+/// # Ok::<(), ledgerline_codec::DataError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Json<T>(pub T);
 
-impl EventData for Json<'_> {
+impl<T: AsRef<str> + Sync> EventData for Json<T> {
     fn append_to(&self, out: &mut Vec<u8>) -> Result<(), DataError> {
         self.append_checked(0, out)
     }
 
     fn append_checked(&self, levels_above: u32, out: &mut Vec<u8>) -> Result<(), DataError> {
-        out.extend_from_slice(check_object(self.0, levels_above)?.as_bytes());
+        out.extend_from_slice(check_object(self.0.as_ref(), levels_above)?.as_bytes());
         Ok(())
     }
 }
 
-/// Any value that serialises as an object. It must be Sync, as [`EventData`] is.
-#[derive(Debug, Clone, Copy)]
-pub struct Value<'a, T: ?Sized>(pub &'a T);
-
-impl<T: Serialize + Sync + ?Sized> EventData for Value<'_, T> {
+/// Any value that serialises as an object, as serde_json writes it.
+impl<T: Serialize + Sync + ?Sized> EventData for T {
     fn append_to(&self, out: &mut Vec<u8>) -> Result<(), DataError> {
         append_or_undo(out, |out| {
             let mut bounded = BoundedWriter { out, bytes: 0 };
-            let result = serde_json::to_writer(&mut bounded, self.0);
+            let result = serde_json::to_writer(&mut bounded, self);
             let bytes = bounded.bytes;
             if bytes > BYTES_MAX {
                 return Err(DataError(Problem::TooLarge { bytes, max: BYTES_MAX }));
@@ -113,7 +121,20 @@ impl<T: Serialize + Sync + ?Sized> EventData for Value<'_, T> {
 
 /// A payload in the envelope that services of one family share:
 /// `{"version":..,"service":..,"operation":..,"status":..,"payload":{..},"source_payload":{..}}`.
+///
+/// ```
+/// use ledgerline_codec::{Envelope, EventData};
+/// use serde_json::json;
+///
+/// let payload = json!({"step": 3});
+/// let data = Envelope::new(&payload).with_service("runner").with_operation("step");
+/// let mut out = Vec::new();
+/// data.with_status("completed").append_to(&mut out)?;
+/// assert!(out.starts_with(br#"{"version":"1.0","service":"runner","operation":"step","#));
+/// # Ok::<(), ledgerline_codec::DataError>(())
+/// ```
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct Envelope<'a> {
     /// Version of the payload's schema.
     pub version: &'a str,
@@ -127,6 +148,56 @@ pub struct Envelope<'a> {
     pub payload: &'a dyn EventData,
     /// What it was given, if that is to be kept.
     pub source_payload: Option<&'a dyn EventData>,
+}
+
+impl<'a> Envelope<'a> {
+    /// Around this payload: version `1.0`, the other texts empty.
+    #[must_use]
+    pub const fn new(payload: &'a dyn EventData) -> Self {
+        Self {
+            version: "1.0",
+            service: "",
+            operation: "",
+            status: "",
+            payload,
+            source_payload: None,
+        }
+    }
+
+    /// Sets the version of the payload's schema.
+    #[must_use]
+    pub const fn with_version(mut self, version: &'a str) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Sets the service that speaks.
+    #[must_use]
+    pub const fn with_service(mut self, service: &'a str) -> Self {
+        self.service = service;
+        self
+    }
+
+    /// Sets what it did.
+    #[must_use]
+    pub const fn with_operation(mut self, operation: &'a str) -> Self {
+        self.operation = operation;
+        self
+    }
+
+    /// Sets how that ended.
+    #[must_use]
+    pub const fn with_status(mut self, status: &'a str) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Sets what it was given, to be kept as well.
+    #[must_use]
+    pub const fn with_source_payload(mut self, source_payload: &'a dyn EventData) -> Self {
+        self.source_payload = Some(source_payload);
+        self
+    }
 }
 
 impl EventData for Envelope<'_> {
@@ -298,7 +369,7 @@ mod tests {
         fn a_value_is_written_as_serde_json_writes_it(
             map in prop::collection::btree_map("[^\u{0}]{0,20}", "[^\u{0}]{0,20}", 0..8),
         ) {
-            let written = appended(&Value(&map));
+            let written = appended(&map);
             prop_assert_eq!(written, Ok(serde_json::to_string(&map).unwrap()));
         }
     }
@@ -318,9 +389,9 @@ mod tests {
             let refused = appended(&Json(text));
             assert!(matches!(refused, Err(Problem::InvalidJson { .. })), "{text} {refused:?}");
         }
-        assert_eq!(appended(&Value(&[1, 2])), Err(Problem::NotAnObject));
-        assert_eq!(appended(&Value("text")), Err(Problem::NotAnObject));
-        assert_eq!(appended(&Value(&())), Err(Problem::NotAnObject));
+        assert_eq!(appended(&[1, 2]), Err(Problem::NotAnObject));
+        assert_eq!(appended(&"text"), Err(Problem::NotAnObject));
+        assert_eq!(appended(&()), Err(Problem::NotAnObject));
     }
 
     #[test]
@@ -331,8 +402,8 @@ mod tests {
         assert_eq!(appended(&Json(&fits)).unwrap().len(), BYTES_MAX);
         assert_eq!(appended(&Json(&over)), refused);
         let map = |len: usize| BTreeMap::from([("a", "x".repeat(len))]);
-        assert_eq!(appended(&Value(&map(BYTES_MAX - 8))).unwrap().len(), BYTES_MAX);
-        assert_eq!(appended(&Value(&map(BYTES_MAX - 7))), refused);
+        assert_eq!(appended(&map(BYTES_MAX - 8)).unwrap().len(), BYTES_MAX);
+        assert_eq!(appended(&map(BYTES_MAX - 7)), refused);
 
         let around = appended(&envelope(&Json("{}"))).unwrap().len() - "{}".len();
         let payload = |len: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(len - around - 8));
@@ -343,8 +414,7 @@ mod tests {
     #[test]
     fn a_huge_value_takes_no_more_memory_than_the_limit() {
         let mut out = Vec::new();
-        let refused =
-            Value(&BTreeMap::from([("a", vec!["xxxxxxxx"; 1_000_000])])).append_to(&mut out);
+        let refused = BTreeMap::from([("a", vec!["xxxxxxxx"; 1_000_000])]).append_to(&mut out);
         let Err(DataError(Problem::TooLarge { bytes: 11_000_007, .. })) = refused else {
             panic!("{refused:?}");
         };
@@ -357,11 +427,11 @@ mod tests {
         assert_eq!(appended(&Json(&nested(10))), Ok(nested(10)));
         assert_eq!(appended(&Json(&nested(11))), refused);
         let value = |levels| serde_json::from_str::<serde_json::Value>(&nested(levels)).unwrap();
-        assert_eq!(appended(&Value(&value(10))), Ok(nested(10)));
-        assert_eq!(appended(&Value(&value(11))), refused);
+        assert_eq!(appended(&value(10)), Ok(nested(10)));
+        assert_eq!(appended(&value(11)), refused);
         assert!(appended(&envelope(&Json(&nested(9)))).is_ok());
         assert_eq!(appended(&envelope(&Json(&nested(10)))), refused);
-        assert_eq!(appended(&envelope(&Value(&value(10)))), refused);
+        assert_eq!(appended(&envelope(&value(10))), refused);
         let inner = Json(&nested(8)).0.to_owned();
         assert!(appended(&envelope(&envelope(&Json(&inner)))).is_ok());
         let inner = nested(9);
@@ -373,7 +443,7 @@ mod tests {
         assert_eq!(appended(&Json(r#"{"a":"\u0000"}"#)), Err(Problem::NulEscape));
         assert_eq!(appended(&Json(r#"{"a":"\ud800"}"#)), Err(Problem::LoneSurrogate));
         assert_eq!(appended(&Json(r#"{"a":1e999}"#)), Err(Problem::NumberOutOfRange { offset: 5 }));
-        assert_eq!(appended(&Value(&json!({"a": "\0"}))), Err(Problem::NulEscape));
+        assert_eq!(appended(&json!({"a": "\0"})), Err(Problem::NulEscape));
         assert_eq!(appended(&envelope(&Json(r#"{"a":"\u0000"}"#))), Err(Problem::NulEscape));
         let odd = Envelope { service: "a\0b", ..envelope(&Json("{}")) };
         assert_eq!(appended(&odd), Err(Problem::NulEscape));
@@ -382,15 +452,14 @@ mod tests {
     #[test]
     fn a_failing_serialize_is_an_error() {
         let map = BTreeMap::from([((1, 2), 3)]);
-        let refused = appended(&Value(&map));
+        let refused = appended(&map);
         assert!(matches!(refused, Err(Problem::NotSerializable { .. })), "{refused:?}");
     }
 
     #[test]
     fn an_envelope_is_an_object_with_its_parts() {
         let source = json!({"raw": [1, 2]});
-        let data =
-            Envelope { source_payload: Some(&Value(&source)), ..envelope(&Json(r#"{"n": 1.0}"#)) };
+        let data = Envelope { source_payload: Some(&source), ..envelope(&Json(r#"{"n": 1.0}"#)) };
         let wanted = concat!(
             r#"{"version":"1.0","service":"gateway","operation":"signal \"received\"","#,
             r#""status":"ok","payload":{"n": 1.0},"source_payload":{"raw":[1,2]}}"#,

@@ -17,7 +17,7 @@ use crate::{Event, Field, FieldError, Timestamp};
 /// What the engine adds to an event when it accepts it.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity<'a> {
-    /// The event's id.
+    /// The event's id, for an event that doesn't bring its own.
     pub event_id: Uuid,
     /// Which process (and lane) emits it, in 1 to 100 characters.
     pub producer: &'a str,
@@ -70,8 +70,9 @@ pub fn field_text(record: &[u8], field: Field) -> Option<&str> {
 /// use ledgerline_codec::{Category, Event, Identity, Json, Outcome, Timestamp, Uuid, encode};
 ///
 /// let data = Json(r#"{"phase":"Classifying"}"#);
-/// let event =
-///     Event::new("a.b.c", Category::Gateway, "received", Outcome::Success, "rr-1", &data);
+/// let event = Event::new("gateway.signal.received", Category::Gateway, Outcome::Success)
+///     .with_correlation_id("rr-1")
+///     .with_data(&data);
 /// let identity = Identity {
 ///     event_id: Uuid::nil(),
 ///     producer: "gateway-0",
@@ -143,7 +144,8 @@ impl<S: Scan> Record<'_, S> {
     /// Appends everything up to the text of `event_data`.
     #[inline(always)]
     fn fields(&mut self, event: &Event<'_>, identity: &Identity<'_>) -> Result<(), FieldError> {
-        self.0.bytes(RECORD_START, hyphenated(identity.event_id), b"\"");
+        let event_id = event.event_id.unwrap_or(identity.event_id);
+        self.0.bytes(RECORD_START, hyphenated(event_id), b"\"");
         self.text(Field::Producer, identity.producer)?;
         self.integer(Field::ProducerSeq, identity.producer_seq);
 
@@ -153,7 +155,9 @@ impl<S: Scan> Record<'_, S> {
         }
         self.text(Field::EventType, event.event_type)?;
         self.timestamp(Field::EventTimestamp, event.event_timestamp.unwrap_or(identity.now));
-        self.plain(Field::EventCategory, event.event_category.as_str());
+        let category = event.event_category;
+        category.check().map_err(|problem| Field::EventCategory.error(problem))?;
+        self.plain(Field::EventCategory, category.as_str());
         self.text(Field::EventAction, event.event_action)?;
         self.plain(Field::EventOutcome, event.event_outcome.as_str());
         self.text(Field::CorrelationId, event.correlation_id)?;
@@ -292,8 +296,10 @@ mod tests {
     }
 
     fn event() -> Event<'static> {
-        const DATA: &Json<'static> = &Json(r#"{"phase": "Classifying"}"#);
-        Event::new("a.b.c", Category::AiAgent, "received", Outcome::Pending, "rr-1", DATA)
+        Event::new("a.b.c", Category::AiAgent, Outcome::Pending)
+            .with_action("received")
+            .with_correlation_id("rr-1")
+            .with_data(&Json(r#"{"phase": "Classifying"}"#))
     }
 
     fn record_of(event: &Event<'_>) -> Vec<u8> {

@@ -2,32 +2,51 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use uuid::Uuid;
 
-use crate::field::shortened;
-use crate::{EventData, Problem, Timestamp};
+use crate::{Category, EventData, Json, Outcome, Timestamp};
 
 /// One audit event, borrowed from its caller for the length of one call.
 ///
-/// The required fields are the arguments of [`Event::new`]; the others start absent and are plain
-/// public fields. Nothing is checked here: [`encode`](crate::encode) checks every field.
+/// Built by [`Event::new`] and a chain of `with_` methods, each of which sets the field of its name
+/// without the `event_` in front; the fields are public as well, for what is there only sometimes.
+/// Nothing is allocated, and nothing is checked here: [`encode`](crate::encode), and so `record`,
+/// checks every field. Send, since [`EventData`] is Sync.
+///
+/// ```
+/// use ledgerline_codec::{Category, Event, Outcome};
+/// use serde_json::json;
+///
+/// fn encode(event: &Event<'_>) {
+///     assert_eq!(event.event_action, "received");
+/// }
+///
+/// encode(
+///     &Event::new("gateway.signal.received", Category::Gateway, Outcome::Success)
+///         .with_correlation_id("rr-4be1c0a7d2f3")
+///         .with_namespace("payments")
+///         .with_data(&json!({"signal_name": "PodCrashLooping"})),
+/// );
+/// ```
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Event<'a> {
     /// What happened, dotted, emitter first: `gateway.signal.received`.
     pub event_type: &'a str,
     /// The domain that the event belongs to.
-    pub event_category: Category,
-    /// The action within the domain: `received`.
+    pub event_category: Category<'a>,
+    /// The action within the domain: `received`. At first, the last part of the event's type.
     pub event_action: &'a str,
     /// How the action ended.
     pub event_outcome: Outcome,
-    /// What joins the events of one story, across services.
+    /// What joins the events of one story, across services. Required: empty, as it is at first, it
+    /// is refused.
     pub correlation_id: &'a str,
-    /// The event's own content: a JSON object.
+    /// The event's own content: a JSON object. At first, an empty one.
     pub event_data: &'a dyn EventData,
+    /// The event's id, which no other event may have. Absent: a new one, made at the recording.
+    pub event_id: Option<Uuid>,
     /// Version of the event's schema. Absent: `"1.0"`.
     pub version: Option<&'a str>,
     /// When it happened. Absent: the moment of recording.
@@ -65,23 +84,18 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// An event with its required fields; everything else is absent.
+    /// An event of this type, with neither correlation id nor content; its action is the last part
+    /// of its type.
     #[must_use]
-    pub fn new(
-        event_type: &'a str,
-        event_category: Category,
-        event_action: &'a str,
-        event_outcome: Outcome,
-        correlation_id: &'a str,
-        event_data: &'a dyn EventData,
-    ) -> Self {
+    pub fn new(event_type: &'a str, category: Category<'a>, outcome: Outcome) -> Self {
         Self {
             event_type,
-            event_category,
-            event_action,
-            event_outcome,
-            correlation_id,
-            event_data,
+            event_category: category,
+            event_action: event_type.rsplit('.').next().unwrap_or_default(),
+            event_outcome: outcome,
+            correlation_id: "",
+            event_data: &Json("{}"),
+            event_id: None,
             version: None,
             event_timestamp: None,
             actor_type: None,
@@ -103,6 +117,70 @@ impl<'a> Event<'a> {
     }
 }
 
+/// Makes the methods that set one field each.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident($value:ident: $type:ty) $field:ident = $set:expr;)*) => {
+        impl<'a> Event<'a> {
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub const fn $name(mut self, $value: $type) -> Self {
+                    self.$field = $set;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    /// Sets the action within the domain.
+    with_action(action: &'a str) event_action = action;
+    /// Sets what joins the events of one story, across services.
+    with_correlation_id(id: &'a str) correlation_id = id;
+    /// Sets the content: anything that serialises as an object (a struct, a map,
+    /// `&json!({...})`), ready text as `&Json(text)`, or the common
+    /// [`Envelope`](crate::Envelope).
+    with_data(data: &'a dyn EventData) event_data = data;
+    /// Sets the event's id, by which others can name it as their parent. No other event may have
+    /// it: DataStorage takes a second one for a repeat, and refuses it if its content differs.
+    with_id(id: Uuid) event_id = Some(id);
+    /// Sets the version of the event's schema.
+    with_version(version: &'a str) version = Some(version);
+    /// Sets when it happened, if that isn't the moment of recording.
+    with_timestamp(timestamp: Timestamp) event_timestamp = Some(timestamp);
+    /// Sets what kind of actor: `service`, `user`.
+    with_actor_type(actor_type: &'a str) actor_type = Some(actor_type);
+    /// Sets who acted.
+    with_actor_id(id: &'a str) actor_id = Some(id);
+    /// Sets from which address.
+    with_actor_ip(address: IpAddr) actor_ip = Some(address);
+    /// Sets what kind of thing was acted upon.
+    with_resource_type(resource_type: &'a str) resource_type = Some(resource_type);
+    /// Sets which thing was acted upon.
+    with_resource_id(id: &'a str) resource_id = Some(id);
+    /// Sets the Kubernetes namespace.
+    with_namespace(namespace: &'a str) namespace = Some(namespace);
+    /// Sets the Kubernetes cluster.
+    with_cluster_id(id: &'a str) cluster_id = Some(id);
+    /// Sets how grave it is, in at most 20 characters.
+    with_severity(severity: &'a str) severity = Some(severity);
+    /// Sets how long the action took, in milliseconds.
+    with_duration_ms(duration_ms: i32) duration_ms = Some(duration_ms);
+    /// Sets the event that caused this one.
+    with_parent_event_id(id: Uuid) parent_event_id = Some(id);
+    /// Sets when the parent happened; spares the store a search.
+    with_parent_event_date(date: Timestamp) parent_event_date = Some(date);
+    /// Sets the short code of what went wrong.
+    with_error_code(code: &'a str) error_code = Some(code);
+    /// Sets what went wrong, in words.
+    with_error_message(message: &'a str) error_message = Some(message);
+    /// Sets how long to keep the event, in days, 1 to 2555.
+    with_retention_days(days: u16) retention_days = Some(days);
+    /// Sets whether the content needs protection.
+    with_is_sensitive(is_sensitive: bool) is_sensitive = Some(is_sensitive);
+}
+
 /// Names the event, and leaves its content out: contents don't belong in logs.
 impl fmt::Debug for Event<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,150 +193,4 @@ impl fmt::Debug for Event<'_> {
             .field("correlation_id", &self.correlation_id)
             .finish_non_exhaustive()
     }
-}
-
-/// The domain that an event belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Category {
-    /// Signals coming in.
-    Gateway,
-    /// Messages to people.
-    Notification,
-    /// Root cause analysis.
-    Analysis,
-    /// What the language model's agent did.
-    AiAgent,
-    /// Enriching and classifying signals.
-    SignalProcessing,
-    /// The workflow catalogue.
-    Workflow,
-    /// Running workflows.
-    WorkflowExecution,
-    /// The life of a remediation.
-    Orchestration,
-    /// Human decisions.
-    Approval,
-    /// Whether a remediation helped.
-    Effectiveness,
-    /// The kinds of action there are.
-    ActionType,
-    /// The API that people use.
-    ApiFrontend,
-    /// Access and abuse.
-    Security,
-    /// Sessions of agents.
-    AgentSession,
-}
-
-impl Category {
-    /// Every category, in the order of the API.
-    pub const ALL: [Self; 14] = [
-        Self::Gateway,
-        Self::Notification,
-        Self::Analysis,
-        Self::AiAgent,
-        Self::SignalProcessing,
-        Self::Workflow,
-        Self::WorkflowExecution,
-        Self::Orchestration,
-        Self::Approval,
-        Self::Effectiveness,
-        Self::ActionType,
-        Self::ApiFrontend,
-        Self::Security,
-        Self::AgentSession,
-    ];
-
-    /// The category's text on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Gateway => "gateway",
-            Self::Notification => "notification",
-            Self::Analysis => "analysis",
-            Self::AiAgent => "aiagent",
-            Self::SignalProcessing => "signalprocessing",
-            Self::Workflow => "workflow",
-            Self::WorkflowExecution => "workflowexecution",
-            Self::Orchestration => "orchestration",
-            Self::Approval => "approval",
-            Self::Effectiveness => "effectiveness",
-            Self::ActionType => "actiontype",
-            Self::ApiFrontend => "apifrontend",
-            Self::Security => "security",
-            Self::AgentSession => "agentsession",
-        }
-    }
-}
-
-impl FromStr for Category {
-    type Err = Problem;
-
-    fn from_str(text: &str) -> Result<Self, Problem> {
-        const ALLOWED: [&str; 14] = names_of_categories();
-        Self::ALL
-            .into_iter()
-            .find(|category| category.as_str() == text)
-            .ok_or_else(|| Problem::NotInSet { given: shortened(text), allowed: &ALLOWED })
-    }
-}
-
-/// How an action ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// It did what it should.
-    Success,
-    /// It did not.
-    Failure,
-    /// It hasn't ended yet.
-    Pending,
-}
-
-impl Outcome {
-    /// Every outcome, in the order of the API.
-    pub const ALL: [Self; 3] = [Self::Success, Self::Failure, Self::Pending];
-
-    /// The outcome's text on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Failure => "failure",
-            Self::Pending => "pending",
-        }
-    }
-}
-
-impl FromStr for Outcome {
-    type Err = Problem;
-
-    fn from_str(text: &str) -> Result<Self, Problem> {
-        const ALLOWED: [&str; 3] = names_of_outcomes();
-        Self::ALL
-            .into_iter()
-            .find(|outcome| outcome.as_str() == text)
-            .ok_or_else(|| Problem::NotInSet { given: shortened(text), allowed: &ALLOWED })
-    }
-}
-
-const fn names_of_categories() -> [&'static str; 14] {
-    let mut names = [""; 14];
-    let mut at = 0;
-    while at < names.len() {
-        names[at] = Category::ALL[at].as_str();
-        at += 1;
-    }
-    names
-}
-
-const fn names_of_outcomes() -> [&'static str; 3] {
-    let mut names = [""; 3];
-    let mut at = 0;
-    while at < names.len() {
-        names[at] = Outcome::ALL[at].as_str();
-        at += 1;
-    }
-    names
 }

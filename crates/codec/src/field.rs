@@ -188,6 +188,15 @@ pub enum Problem {
         /// What may be given.
         allowed: &'static [&'static str],
     },
+    /// Not the form of a category: a lower-case letter, then letters, digits, `_`, `-` or `.`.
+    #[error(
+        "is {given:?}, expected a lower-case letter and at most 49 lower-case letters, digits, \
+         '_', '-' or '.'"
+    )]
+    NotACategory {
+        /// What was given, shortened.
+        given: String,
+    },
     /// Not an IPv4 or IPv6 address.
     #[error("is {given:?}, expected an IP address")]
     NotAnAddress {
@@ -223,8 +232,8 @@ pub enum Problem {
         /// Levels allowed, the outermost object included.
         max: usize,
     },
-    /// JSON, but not an object.
-    #[error("is not a JSON object")]
+    /// JSON, but not an object. A text is a JSON string: what is JSON already is passed as `Json`.
+    #[error("is not a JSON object (text that is JSON already is passed as Json(text))")]
     NotAnObject,
     /// Not JSON as RFC 8259 has it.
     #[error("is not valid JSON: expected {expected} at byte {offset}")]
@@ -267,6 +276,7 @@ impl Problem {
             Self::OutOfRange { .. } => "out_of_range",
             Self::WrongType { .. } => "wrong_type",
             Self::NotInSet { .. } => "not_in_set",
+            Self::NotACategory { .. } => "not_a_category",
             Self::NotAnAddress { .. } => "not_an_address",
             Self::NotATimestamp { .. } => "not_a_timestamp",
             Self::NotAUuid { .. } => "not_a_uuid",

@@ -11,16 +11,20 @@ mod escape;
 mod event;
 mod field;
 mod json;
+mod owned;
 #[cfg(feature = "parse")]
 pub mod parse;
 mod special;
 mod timestamp;
+mod words;
 
-pub use data::{DataError, Envelope, EventData, Json, Value};
+pub use data::{DataError, Envelope, EventData, Json};
 #[doc(hidden)]
 pub use encode::encode_portable;
 pub use encode::{EVENT_ID_OFFSET, EncodeError, Identity, encode, event_id_text, field_text};
-pub use event::{Category, Event, Outcome};
+pub use event::Event;
 pub use field::{Field, FieldError, Problem};
+pub use owned::OwnedEvent;
 pub use timestamp::Timestamp;
 pub use uuid::Uuid;
+pub use words::{Category, Outcome};

@@ -36,7 +36,7 @@ pub struct ParsedEvent<'a> {
     /// When, in UTC microseconds.
     pub event_timestamp: Timestamp,
     /// The domain.
-    pub event_category: Category,
+    pub event_category: Category<'a>,
     /// The action.
     pub event_action: &'a str,
     /// How it ended.

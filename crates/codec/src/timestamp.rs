@@ -5,6 +5,13 @@
 //! before.
 
 use std::fmt::{self, Write as _};
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Problem;
+use crate::field::shortened;
 
 /// An instant in UTC, to the microsecond.
 ///
@@ -35,15 +42,10 @@ impl Timestamp {
     }
 
     /// Reads RFC 3339 text, which must say its offset. What is finer than a microsecond is cut.
-    #[cfg(feature = "parse")]
     #[must_use]
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        let (local, offset_minutes) = rfc3339::split(text)?;
-        // `jiff::Timestamp` would do all of this, but it ends a day before the year 9999 does.
-        let local: jiff::civil::DateTime = local.parse().ok()?;
-        let since_epoch = local.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
-        let micros = since_epoch.as_nanos().div_euclid(1_000) - offset_minutes * MICROS_PER_MINUTE;
-        Self::from_micros(i64::try_from(micros).ok()?)
+        let (local_micros, offset_minutes) = rfc3339::read(text)?;
+        Self::from_micros(local_micros - offset_minutes * MICROS_PER_MINUTE)
     }
 
     /// Appends the instant as RFC 3339 text, always with six decimals.
@@ -107,11 +109,12 @@ fn put_two_digits(text: &mut [u8; 27], at: usize, value: u32) {
     text[at..at + 2].copy_from_slice(&TWO_DIGITS[value as usize]);
 }
 
-/// The shape of RFC 3339, section 5.6; jiff alone would also read much that isn't RFC 3339.
-#[cfg(feature = "parse")]
+/// RFC 3339, section 5.6.
 mod rfc3339 {
-    /// Splits into the local date and time, and the offset in minutes east of UTC.
-    pub(super) fn split(text: &str) -> Option<(&str, i128)> {
+    use super::{DAYS_FROM_MARCH_0000_TO_EPOCH, DAYS_PER_ERA, SECONDS_PER_DAY};
+
+    /// The local time in microseconds since 1970, and its offset in minutes east of UTC.
+    pub(super) fn read(text: &str) -> Option<(i64, i64)> {
         let bytes = text.as_bytes();
         let whole = bytes.first_chunk::<19>()?;
         let fits = whole.iter().zip(b"0000-00-00T00:00:00").all(|(&given, &wanted)| match wanted {
@@ -119,22 +122,57 @@ mod rfc3339 {
             b'T' => given == b'T' || given == b't',
             separator => given == separator,
         });
-        let mut end = whole.len();
-        if bytes.get(end) == Some(&b'.') {
-            let digits = bytes[end + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-            // jiff refuses more than nanoseconds, and so more digits than anyone has a use for.
-            if digits == 0 || digits > 9 {
-                return None;
-            }
-            end += 1 + digits;
-        }
         if !fits {
             return None;
         }
-        Some((&text[..end], offset_minutes(&bytes[end..])?))
+        let two = |at: usize| number(&whole[at..at + 2]);
+        let days = days_from_civil(number(&whole[..4]), two(5), two(8))?;
+        let (hour, minute, second) = (two(11), two(14), two(17));
+        if hour > 23 || minute > 59 || second > 60 {
+            return None;
+        }
+        let (micros, offset) = fraction(&bytes[whole.len()..])?;
+        // A leap second is the second before it.
+        let second_of_day = hour * 3_600 + minute * 60 + second.min(59);
+        let seconds = days * SECONDS_PER_DAY as i64 + second_of_day;
+        Some((seconds * 1_000_000 + micros, offset_minutes(offset)?))
     }
 
-    fn offset_minutes(text: &[u8]) -> Option<i128> {
+    /// The microseconds of the fraction, if there is one, and what follows it.
+    fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
+        let [b'.', text @ ..] = text else { return Some((0, text)) };
+        let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        // Nobody has a use for more than nanoseconds.
+        if digits == 0 || digits > 9 {
+            return None;
+        }
+        let mut micros = [b'0'; 6];
+        let kept = digits.min(micros.len());
+        micros[..kept].copy_from_slice(&text[..kept]);
+        Some((number(&micros), &text[digits..]))
+    }
+
+    /// The days since 1970, if there is such a date; the way back from `civil_from_days`.
+    fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
+        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let days_of_month = match month {
+            2 => 28 + i64::from(is_leap),
+            4 | 6 | 9 | 11 => 30,
+            1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+            _ => return None,
+        };
+        if day < 1 || day > days_of_month {
+            return None;
+        }
+        // Years start in March. The first of them before the year 0 is one of 400 that repeat.
+        let year = 400 + if month < 3 { year - 1 } else { year };
+        let month_from_march = (month + 9) % 12;
+        let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+        let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year;
+        Some(days - i64::from(DAYS_PER_ERA) - DAYS_FROM_MARCH_0000_TO_EPOCH)
+    }
+
+    fn offset_minutes(text: &[u8]) -> Option<i64> {
         match *text {
             [b'Z' | b'z'] => Some(0),
             [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
@@ -147,9 +185,51 @@ mod rfc3339 {
         }
     }
 
-    fn two_digits(tens: u8, ones: u8) -> Option<i128> {
+    fn two_digits(tens: u8, ones: u8) -> Option<i64> {
         let digits = tens.is_ascii_digit() && ones.is_ascii_digit();
-        digits.then(|| i128::from(tens - b'0') * 10 + i128::from(ones - b'0'))
+        digits.then(|| number(&[tens, ones]))
+    }
+
+    /// The number that these digits are.
+    fn number(digits: &[u8]) -> i64 {
+        digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'))
+    }
+}
+
+/// Reads RFC 3339 text, as [`Timestamp::parse_rfc3339`] does.
+impl FromStr for Timestamp {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        Self::parse_rfc3339(text).ok_or_else(|| Problem::NotATimestamp { given: shortened(text) })
+    }
+}
+
+/// The microsecond that the time lies in; beyond the years 0001 to 9999, the nearest within.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let micros = match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_micros()).unwrap_or(MICROS_MAX),
+            Err(before) => {
+                let micros = before.duration().as_nanos().div_ceil(1_000);
+                i64::try_from(micros).map_or(MICROS_MIN, |micros| -micros)
+            }
+        };
+        Self { micros: micros.clamp(MICROS_MIN, MICROS_MAX) }
+    }
+}
+
+/// As RFC 3339 text.
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// From RFC 3339 text.
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::words::deserialize(deserializer)
     }
 }
 
@@ -168,8 +248,7 @@ const MICROS_MIN: i64 = -62_135_596_800_000_000;
 /// 9999-12-31T23:59:59.999999Z.
 const MICROS_MAX: i64 = 253_402_300_799_999_999;
 
-#[cfg(feature = "parse")]
-const MICROS_PER_MINUTE: i128 = 60_000_000;
+const MICROS_PER_MINUTE: i64 = 60_000_000;
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -213,6 +292,20 @@ mod tests {
     }
 
     #[test]
+    fn a_system_time_is_the_microsecond_that_it_lies_in() {
+        let at = |nanos: i64| {
+            let since = std::time::Duration::from_nanos(nanos.unsigned_abs());
+            let epoch = SystemTime::UNIX_EPOCH;
+            Timestamp::from(if nanos < 0 { epoch - since } else { epoch + since }).micros()
+        };
+        assert_eq!((at(0), at(1_999), at(2_000)), (0, 1, 2));
+        assert_eq!((at(-1), at(-1_000), at(-1_001)), (-1, -1, -2));
+        let far = std::time::Duration::from_secs(1 << 40);
+        let bounds = [SystemTime::UNIX_EPOCH + far, SystemTime::UNIX_EPOCH - far];
+        assert_eq!(bounds.map(|time| Timestamp::from(time).micros()), [MICROS_MAX, MICROS_MIN]);
+    }
+
+    #[test]
     fn every_day_has_the_date_that_jiff_gives_it() {
         let first = jiff::civil::date(1, 1, 1);
         let first_day = MICROS_MIN.div_euclid(MICROS_PER_DAY);
@@ -237,7 +330,6 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "parse")]
     mod parse {
         use super::*;
 
@@ -263,6 +355,24 @@ mod tests {
                 let text = instant.display_with_offset(offset).to_string();
                 let read = Timestamp::parse_rfc3339(&text);
                 prop_assert_eq!(read, Timestamp::from_micros(micros), "{}", text);
+            }
+        }
+
+        #[test]
+        fn every_date_there_may_be_is_read_as_jiff_reads_it() {
+            let step = if cfg!(miri) { 500 } else { 1 };
+            for year in (0..=9999).step_by(step) {
+                for month in 0..=13 {
+                    for day in [0, 1, 28, 29, 30, 31, 32] {
+                        let text = format!("{year:04}-{month:02}-{day:02}T12:34:56.789Z");
+                        let theirs = text.trim_end_matches('Z').parse::<jiff::civil::DateTime>();
+                        let epoch = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
+                        let theirs = theirs.ok().map(|local| local.duration_since(epoch));
+                        let theirs = theirs.map(|since| since.as_micros() as i64);
+                        let theirs = theirs.and_then(Timestamp::from_micros);
+                        assert_eq!(Timestamp::parse_rfc3339(&text), theirs, "{text}");
+                    }
+                }
             }
         }
 

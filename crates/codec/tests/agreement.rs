@@ -215,12 +215,13 @@ impl Random {
     fn event<'a>(
         &mut self,
         texts: &'a [String; 14],
-        data: &'a Json<'a>,
+        data: &'a Json<&'a String>,
     ) -> (Event<'a>, Identity<'a>) {
         let mut optional = |place: usize| self.some(|_| texts[place].as_str());
-        let category = Category::Gateway;
-        let mut event =
-            Event::new(&texts[0], category, &texts[1], Outcome::Success, &texts[2], data);
+        let mut event = Event::new(&texts[0], Category::Gateway, Outcome::Success)
+            .with_action(&texts[1])
+            .with_correlation_id(&texts[2])
+            .with_data(data);
         event.version = optional(3);
         event.actor_type = optional(4);
         event.actor_id = optional(5);

@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use ledgerline_codec::{
-    Category, Envelope, Event, EventData, Identity, Json, Outcome, Timestamp, Uuid, Value, encode,
+    Category, Envelope, Event, EventData, Identity, Json, Outcome, Timestamp, Uuid, encode,
 };
 
 struct Counting;
@@ -38,15 +38,11 @@ fn encoding_into_room_does_not_allocate() {
     let payload =
         std::collections::BTreeMap::from([("phase", "Classifying"), ("odd", "\"\n\u{e9}")]);
     let json = Json(r#"{"phase":"Classifying","levels":[[1.5e3,"\u00e9"]]}"#);
-    let value = Value(&payload);
-    let envelope = Envelope {
-        version: "1.0",
-        service: "gateway",
-        operation: "received",
-        status: "ok",
-        payload: &json,
-        source_payload: Some(&value),
-    };
+    let envelope = Envelope::new(&json)
+        .with_service("gateway")
+        .with_operation("received")
+        .with_status("ok")
+        .with_source_payload(&payload);
     let identity = Identity {
         event_id: Uuid::max(),
         producer: "gateway-0",
@@ -54,18 +50,20 @@ fn encoding_into_room_does_not_allocate() {
         now: Timestamp::EPOCH,
     };
     let mut out = Vec::with_capacity(16 * 1024);
-    let sources: [&dyn EventData; 3] = [&json, &value, &envelope];
+    let sources: [&dyn EventData; 3] = [&json, &payload, &envelope];
     for data in sources {
-        let mut event =
-            Event::new("a.b.c", Category::Gateway, "received", Outcome::Success, "rr-1", data);
-        event.actor_ip = "2001:db8::192.0.2.1".parse().ok();
-        event.resource_id = Some("with \"escapes\" and \u{10ffff}");
-        event.error_message = Some("line\nline");
-        event.duration_ms = Some(12);
-        event.parent_event_id = Some(Uuid::nil());
-        event.parent_event_date = Some(Timestamp::EPOCH);
-
+        let address = "2001:db8::192.0.2.1".parse().unwrap();
         let before = ALLOCATIONS.get();
+        let event = Event::new("a.b.c", Category::Other("own"), Outcome::Success)
+            .with_correlation_id("rr-1")
+            .with_data(data)
+            .with_id(Uuid::max())
+            .with_actor_ip(address)
+            .with_resource_id("with \"escapes\" and \u{10ffff}")
+            .with_error_message("line\nline")
+            .with_duration_ms(12)
+            .with_parent_event_id(Uuid::nil())
+            .with_parent_event_date(Timestamp::EPOCH);
         encode(&event, &identity, &mut out).unwrap();
         assert_eq!(ALLOCATIONS.get() - before, 0);
     }

@@ -16,15 +16,10 @@
 //! let _guard = store.close_on_drop(Duration::from_secs(10));
 //!
 //! let data = Json(r#"{"event_type":"gateway.signal.received","signal_name":"PodCrashLooping"}"#);
-//! let mut event = Event::new(
-//!     "gateway.signal.received",
-//!     Category::Gateway,
-//!     "received",
-//!     Outcome::Success,
-//!     "rr-4be1c0a7d2f3",
-//!     &data,
-//! );
-//! event.namespace = Some("payments");
+//! let event = Event::new("gateway.signal.received", Category::Gateway, Outcome::Success)
+//!     .with_correlation_id("rr-4be1c0a7d2f3")
+//!     .with_namespace("payments")
+//!     .with_data(&data);
 //! store.record(&event)?;
 //!
 //! let flushed = store.flush(Duration::from_secs(5))?;
@@ -66,7 +61,7 @@ pub use error::{
 };
 pub use ledgerline_codec::{
     Category, DataError, EncodeError, Envelope, Event, EventData, Field, FieldError, Json, Outcome,
-    Problem, Timestamp, Uuid, Value,
+    OwnedEvent, Problem, Timestamp, Uuid,
 };
 pub use ledgerline_core::{
     Accounts, Dropped, Imbalance, Outcome as Settled, Receipt, Refused as RefusedCounts, Standing,

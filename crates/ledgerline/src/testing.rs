@@ -9,10 +9,9 @@
 //!
 //! /// What is to be tested.
 //! fn approve(audit: &Store, order: &str) {
-//!     let data = Json(r#"{"event_type":"order.approved"}"#);
-//!     let category = Category::Gateway;
-//!     let event =
-//!         Event::new("order.approved", category, "approved", Outcome::Success, order, &data);
+//!     let event = Event::new("order.approved", Category::Approval, Outcome::Success)
+//!         .with_correlation_id(order)
+//!         .with_data(&Json(r#"{"event_type":"order.approved"}"#));
 //!     audit.record(&event).expect("the audit trail takes it");
 //! }
 //!
@@ -38,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ledgerline_codec::parse::{ParsedEvent, Scratch, parse_batch};
-use ledgerline_codec::{Category, Outcome, Timestamp, Uuid};
+use ledgerline_codec::{Outcome, Timestamp, Uuid};
 use ledgerline_transport::{Answer, Cause, Certainty, ConnectionEvent, Failure, IoFault, What};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -77,7 +76,7 @@ pub struct StoredEvent {
     /// When.
     pub event_timestamp: Timestamp,
     /// The domain.
-    pub event_category: Category,
+    pub event_category: String,
     /// The action.
     pub event_action: String,
     /// How it ended.
@@ -276,7 +275,7 @@ impl State {
                 event_id,
                 event_type: event.event_type.into(),
                 event_timestamp: event.event_timestamp,
-                event_category: event.event_category,
+                event_category: event.event_category.to_string(),
                 event_action: event.event_action.into(),
                 event_outcome: event.event_outcome,
                 correlation_id: event.correlation_id.into(),

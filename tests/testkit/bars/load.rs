@@ -141,12 +141,14 @@ fn record(load: &Load, store: &Store, ledger: &Ledger, start_at: Instant, first:
 fn event(key: Key, story: &str) -> Event<'_> {
     let kind = kind_of(key);
     let (event_type, category, data) = (EVENT_TYPES[kind], CATEGORIES[kind], &DATA[kind]);
-    let mut event = Event::new(event_type, category, "told", Outcome::Success, story, data);
-    event.actor_id = Some("system:serviceaccount:monitoring:alertmanager-main");
-    event.resource_type = Some("Signal");
-    event.resource_id = Some(story);
-    event.namespace = Some("payments");
-    event
+    Event::new(event_type, category, Outcome::Success)
+        .with_action("told")
+        .with_correlation_id(story)
+        .with_data(data)
+        .with_actor_id("system:serviceaccount:monitoring:alertmanager-main")
+        .with_resource_type("Signal")
+        .with_resource_id(story)
+        .with_namespace("payments")
 }
 
 /// The event of the load that has this correlation id and type; None if there is none.
@@ -174,7 +176,7 @@ pub const KINDS: usize = 8;
 /// The places of a story's types.
 pub const SIX: [usize; 6] = [0, 1, 2, 3, 4, 5];
 
-const CATEGORIES: [Category; 7] = [
+const CATEGORIES: [Category<'static>; 7] = [
     Category::Gateway,
     Category::SignalProcessing,
     Category::Analysis,
@@ -184,7 +186,7 @@ const CATEGORIES: [Category; 7] = [
     Category::Gateway,
 ];
 
-const DATA: [Json<'static>; 7] = [
+const DATA: [Json<&str>; 7] = [
     Json(concat!(
         r#"{"event_type":"gateway.signal.received","signal_type":"alert","namespace":"payments","#,
         r#""signal_name":"KubePodCrashLooping","fingerprint":"4be1c0a7d2f39e58"}"#

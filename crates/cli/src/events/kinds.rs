@@ -7,7 +7,7 @@ use ledgerline::{Category, Outcome};
 /// What events of one type have in common.
 pub(super) struct Kind {
     pub(super) event_type: &'static str,
-    pub(super) category: Category,
+    pub(super) category: Category<'static>,
     pub(super) action: &'static str,
     pub(super) outcome: Outcome,
     pub(super) actor_id: &'static str,

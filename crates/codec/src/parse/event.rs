@@ -172,8 +172,8 @@ fn text<'a>(field: Field, value: Node<'a>) -> Result<&'a str, FieldError> {
     Ok(text)
 }
 
-fn category(field: Field, value: Node<'_>) -> Result<Category, FieldError> {
-    string(field, value)?.parse().map_err(|problem| field.error(problem))
+fn category<'a>(field: Field, value: Node<'a>) -> Result<Category<'a>, FieldError> {
+    Category::parse(string(field, value)?).map_err(|problem| field.error(problem))
 }
 
 fn outcome(field: Field, value: Node<'_>) -> Result<Outcome, FieldError> {

@@ -96,10 +96,16 @@ fn texts() -> impl Iterator<Item = Field> {
     Field::ALL.iter().copied().filter(|field| field.chars_max().is_some())
 }
 
+/// A small event with this data.
+fn small<'a>(data: &'a Json<&str>) -> Event<'a> {
+    let event = Event::new("a", Category::Gateway, Outcome::Success);
+    event.with_correlation_id("c").with_data(data)
+}
+
 /// What stands in an event beside its texts and its data.
 #[derive(Debug, Clone)]
 struct Others {
-    category: Category,
+    category: Category<'static>,
     outcome: Outcome,
     timestamps: [Option<Timestamp>; 2],
     address: Option<IpAddr>,
@@ -185,7 +191,7 @@ proptest! {
         let mut records = Vec::new();
         for (texts_given, others, data, id) in &samples {
             let data = Json(data);
-            let mut event = Event::new("", others.category, "", others.outcome, "", &data);
+            let mut event = Event::new("", others.category, others.outcome).with_data(&data);
             let mut producer = "";
             for (field, text) in texts().zip(texts_given) {
                 if let Some(text) = text {
@@ -258,7 +264,7 @@ proptest! {
 #[test]
 fn the_length_of_every_text_is_held_on_both_sides() {
     let data = Json("{}");
-    let minimal = Event::new("a", Category::Gateway, "b", Outcome::Success, "c", &data);
+    let minimal = small(&data);
     for field in texts() {
         let max = field.chars_max().unwrap();
         for character in ["x", "\u{e9}", "\u{10ffff}"] {
@@ -282,7 +288,7 @@ fn the_length_of_every_text_is_held_on_both_sides() {
 fn an_empty_text_is_refused_on_both_sides_where_one_is_required() {
     let data = Json("{}");
     for field in texts() {
-        let mut event = Event::new("a", Category::Gateway, "b", Outcome::Success, "c", &data);
+        let mut event = small(&data);
         let producer = set_text(&mut event, field, "");
         let refused = REQUIRED_TEXTS.contains(&field).then_some((field, Problem::Empty));
         assert_eq!(encoded_problem(&event, producer), refused);
@@ -294,7 +300,7 @@ fn an_empty_text_is_refused_on_both_sides_where_one_is_required() {
 fn a_nul_in_any_text_is_refused_on_both_sides() {
     let data = Json("{}");
     for field in texts() {
-        let mut event = Event::new("a", Category::Gateway, "b", Outcome::Success, "c", &data);
+        let mut event = small(&data);
         let producer = set_text(&mut event, field, "a\0b");
         let refused = Some((field, Problem::Nul));
         assert_eq!(encoded_problem(&event, producer), refused);
@@ -305,7 +311,7 @@ fn a_nul_in_any_text_is_refused_on_both_sides() {
 #[test]
 fn numbers_are_held_to_their_ranges_on_both_sides() {
     let data = Json("{}");
-    let minimal = Event::new("a", Category::Gateway, "b", Outcome::Success, "c", &data);
+    let minimal = small(&data);
     let max = i64::from(i32::MAX);
     for (given, is_fine) in [(0, true), (max, true), (-1, false), (max + 1, false)] {
         let problem = Problem::OutOfRange { given, min: 0, max };
@@ -461,7 +467,7 @@ fn values_outside_their_set_or_form_are_refused_with_what_was_given() {
         panic!("accepted")
     };
     assert!(problem.to_string().len() < 400, "{problem}");
-    assert!(problem.to_string().contains("gateway, notification"), "{problem}");
+    assert!(matches!(problem, Problem::NotACategory { .. }), "{problem}");
     let problem = parsed_problem(&with(Field::EventOutcome, "Success"));
     let given = "Success".to_owned();
     let allowed = &["success", "failure", "pending"];

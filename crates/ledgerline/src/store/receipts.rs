@@ -46,11 +46,11 @@ impl Store {
     ///
     /// ```
     /// # #[cfg(feature = "testing")] {
-    /// use ledgerline::{Category, Event, Json, Outcome, Standing, testing::MemoryStorage};
+    /// use ledgerline::{Category, Event, Outcome, Standing, testing::MemoryStorage};
     ///
     /// let store = MemoryStorage::new().start();
-    /// let data = Json("{}");
-    /// let event = Event::new("a.b.c", Category::Gateway, "done", Outcome::Success, "rr-1", &data);
+    /// let event =
+    ///     Event::new("a.b.c", Category::Gateway, Outcome::Success).with_correlation_id("rr-1");
     /// let receipt = store.record(&event).expect("there is room");
     /// assert_ne!(store.standing(receipt), Standing::Forgotten);
     /// # }
