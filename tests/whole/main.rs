@@ -23,4 +23,5 @@ mod redelivery;
 mod schedules;
 mod security;
 mod tidy;
+mod traces;
 mod waiting;

@@ -12,6 +12,7 @@ use ledgerline_transport::{Endpoint, EndpointError};
 
 use crate::delivery::Limits;
 pub(crate) use crate::loss::LossHook;
+use crate::trace::TraceIdHook;
 
 pub use self::header::Header;
 pub use self::settings::SettingError;
@@ -106,6 +107,18 @@ pub struct Config {
     pub lost_bytes_max: u64,
     /// Called when events were lost. None (default): the log tells.
     pub on_loss: Option<LossHook>,
+    /// Gives an event without a correlation id the trace that the calling thread works for: the
+    /// trace's id becomes the correlation id. None (default), or no trace: the event is refused.
+    ///
+    /// With `tracing-opentelemetry`, of whichever version the application has:
+    ///
+    /// ```ignore
+    /// config.trace_id = Some(TraceIdHook::new(|| {
+    ///     let context = tracing::Span::current().context();
+    ///     TraceId::from_bytes(context.span().span_context().trace_id().to_bytes())
+    /// }));
+    /// ```
+    pub trace_id: Option<TraceIdHook>,
     /// How long dropping the last handle of a store that was not closed waits for its events to be
     /// delivered. What is left then is dropped, counted as `closed`, and said in the log like any
     /// loss. Zero: nothing is waited for. At most 1 h; default 5 s. See
@@ -237,6 +250,7 @@ impl Config {
             lost_events_max: 1_000,
             lost_bytes_max: 4 * MIB,
             on_loss: None,
+            trace_id: None,
             drop_timeout: Duration::from_secs(5),
             lanes: (2 * cores).min(16),
         }

@@ -52,6 +52,7 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod thread;
+mod trace;
 mod waiting;
 
 pub use config::{Config, ConfigError, Header, Memory, Overflow, SettingError};
@@ -69,6 +70,7 @@ pub use ledgerline_core::{
 pub use loss::{Loss, LossHook, LostEvent};
 pub use report::{Batches, Closed, Flushed, Percentiles, Present, Report};
 pub use store::{CloseOnDrop, Stage, Store};
+pub use trace::{TraceId, TraceIdHook};
 
 /// The README's example compiles.
 #[cfg(doctest)]

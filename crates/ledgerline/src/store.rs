@@ -86,6 +86,7 @@ impl Store {
                 process: Process::current(),
                 clock,
                 producers: producers(config.producer.as_deref(), config.lanes),
+                trace_id: config.trace_id,
                 buffer_bytes,
                 drop_timeout: config.drop_timeout,
                 room,

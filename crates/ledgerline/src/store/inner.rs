@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ledgerline_codec::{Event, Identity, Timestamp, encode};
+use ledgerline_codec::{EncodeError, Event, Identity, Timestamp, encode};
 use ledgerline_core::{Accounts, Lanes, Process, RECORD_BYTES_MAX, Receipt, Refusal};
 use tokio::sync::mpsc;
 
@@ -17,6 +17,7 @@ use crate::report::{Closed, Flushed, Report};
 use crate::signal::Signal;
 use crate::stderr;
 use crate::thread::{self, Tools};
+use crate::trace::{TraceId, TraceIdHook};
 use crate::waiting::{self, Reply};
 
 pub(crate) struct Inner {
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     pub(super) latest: Arc<Mutex<Option<Report>>>,
     pub(super) lost: Arc<Mutex<LostRing>>,
     pub(super) pulse: Arc<Pulse>,
+    pub(super) trace_id: Option<TraceIdHook>,
     pub(super) commands: mpsc::Sender<Command>,
     /// What `close` answers once the engine has ended.
     pub(super) ended: Arc<Ended>,
@@ -147,8 +149,12 @@ impl Inner {
             now,
         };
         // The only place where a caller's code runs: nothing is reserved or held yet.
-        let encoded =
-            catch_unwind(AssertUnwindSafe(|| encode(event, &identity, &mut tools.scratch)));
+        let encoded = catch_unwind(AssertUnwindSafe(|| match &self.trace_id {
+            Some(hook) if event.correlation_id.is_empty() => {
+                encode_traced(event, hook, &identity, &mut tools.scratch)
+            }
+            _ => encode(event, &identity, &mut tools.scratch),
+        }));
         let encoded = encoded.unwrap_or_else(|panic| {
             self.lanes.count_invalid(lane);
             std::panic::resume_unwind(panic)
@@ -292,6 +298,22 @@ impl Drop for Inner {
         drop(std::mem::replace(&mut self.commands, mpsc::channel(1).0));
         self.leave();
     }
+}
+
+/// Encodes an event without a correlation id as one of the current trace, if there is one.
+#[inline(never)]
+fn encode_traced(
+    event: &Event<'_>,
+    hook: &TraceIdHook,
+    identity: &Identity<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let digits = hook.call().map(TraceId::digits);
+    let mut traced = *event;
+    if let Some(digits) = &digits {
+        traced.correlation_id = std::str::from_utf8(digits).unwrap_or_default();
+    }
+    encode(&traced, identity, out)
 }
 
 /// A record that waits for room. Dropped before it got any, it is a refused one.
