@@ -430,6 +430,11 @@ impl Delivery {
         self.breaker.cause()
     }
 
+    /// How many events a batch may have at present.
+    pub(crate) fn events_max_now(&self) -> usize {
+        self.events_max_now
+    }
+
     /// Requests on the way, and how many may be.
     pub(crate) fn concurrency(&self) -> (usize, usize) {
         (self.slots.in_flight(), self.window.limit())

@@ -13,9 +13,11 @@ mod lines;
 mod link;
 mod lost_ring;
 mod pulse;
+mod queueing;
 mod rate_limited_log;
 mod ready;
 mod redelivery;
+mod size_limit;
 mod snapshot;
 mod trouble;
 
@@ -355,6 +357,7 @@ impl Engine {
                 self.driver.mark_possibly_stored(span.block, span.first, span.count);
             }
             self.driver.settle(span.block, span.first, span.count, outcome);
+            self.snapshot.queueing.settled(outcome, span.count, self.clock.now_ms());
             self.has_news = true;
             // Settled first: should telling it panic, it isn't told of what is sent again.
             if !lost.is_empty() {

@@ -41,6 +41,7 @@ mod config;
 mod delivery;
 mod engine;
 mod error;
+mod health;
 mod identity;
 mod loss;
 #[cfg(feature = "metrics")]
@@ -67,6 +68,7 @@ pub use ledgerline_codec::{
 pub use ledgerline_core::{
     Accounts, Dropped, Imbalance, Outcome as Settled, Receipt, Refused as RefusedCounts, Standing,
 };
+pub use health::Health;
 pub use loss::{Loss, LossHook, LostEvent};
 pub use report::{Batches, Closed, Flushed, Percentiles, Present, Report};
 pub use store::{CloseOnDrop, Stage, Store};

@@ -60,6 +60,8 @@ pub struct Report {
 pub struct Present {
     /// Why DataStorage takes nothing. None: it does, as far as is known.
     pub unavailable: Option<Cause>,
+    /// DataStorage answers 202: it only queues events.
+    pub is_queueing: bool,
     /// Requests on the way.
     pub requests_in_flight: usize,
     /// How many may be on the way, as the engine has found out.

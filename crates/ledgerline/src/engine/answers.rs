@@ -4,7 +4,7 @@ use ledgerline_codec::event_id_text;
 use ledgerline_transport::{Answer, Cause, Certainty, ConnectionEvent, Failure, What};
 
 use super::{Engine, ready, redelivery};
-use crate::delivery::{BatchId, keeps_our_ids};
+use crate::delivery::{BatchId, Verdict, judge, keeps_our_ids};
 
 impl Engine {
     pub(super) fn on_connection(&mut self, event: ConnectionEvent) {
@@ -28,11 +28,17 @@ impl Engine {
             What::Answered(answer) => {
                 let keeps_ids = (answer.status == 201 && self.delivery.wants_proof(batch))
                     .then(|| self.proves_idempotence(batch, &answer));
-                if answer.status != 201 && answer.status != 202 {
+                let is_stored = answer.status == 201 || answer.status == 202;
+                if judge(&answer) == Verdict::TooBig {
+                    self.snapshot.size_limit.refused(now_ms);
+                } else if !is_stored {
                     self.log_answer(&answer, now_ms);
                 }
                 if let Some(found) = self.delivery.batch(batch) {
                     self.lines.written(found, answer.status, now_ms);
+                    if is_stored {
+                        self.snapshot.size_limit.stored(found.events as usize);
+                    }
                 }
                 if answer.status == 401 {
                     self.credentials.refused(now_ms);

@@ -233,6 +233,7 @@ impl Engine {
         let result = self.calls.closing.as_mut().and_then(|closing| closing.result.take());
         let closed = result.unwrap_or(Err(CloseError::Failed));
         self.failsafe.tick(u64::MAX); // What it had not told yet.
+        self.snapshot.queueing.finish();
         let report = self.report();
         let accounts = report.accounts;
         let (buffered_count, written_count) = (accounts.accepted, accounts.delivered);

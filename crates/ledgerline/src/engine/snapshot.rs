@@ -6,7 +6,9 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Engine;
+use super::queueing::Queueing;
 use super::rate_limited_log::ChangeLog;
+use super::size_limit::SizeLimit;
 use crate::delivery::{Blocked, Cause};
 use crate::report::{Present, Report};
 
@@ -22,6 +24,8 @@ pub(super) struct Snapshot {
     full: Blocked,
     /// Sealed blocks with a record that isn't committed, and since when.
     holes: Vec<(u32, u64)>,
+    pub(super) queueing: Queueing,
+    pub(super) size_limit: SizeLimit,
 }
 
 impl Snapshot {
@@ -48,6 +52,8 @@ impl Engine {
                 snapshot.holes.push((*block, now_ms));
             }
         }
+        snapshot.queueing.tell(now_ms);
+        snapshot.size_limit.tell(self.delivery.events_max_now(), now_ms);
         self.watch_storage(now_ms);
     }
 
@@ -107,6 +113,7 @@ impl Engine {
         let oldest_ms = self.driver.oldest_pending_ms();
         let present = Present {
             unavailable: self.delivery.unavailable(),
+            is_queueing: self.snapshot.queueing.is_on(),
             requests_in_flight,
             requests_max,
             in_flight_bytes: self.delivery.in_flight_bytes(),
