@@ -2,7 +2,7 @@
 //!
 //! In a process of its own: it takes the log and Sentry's hub for itself.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ledgerline::{Config, Loss, LossHook, Settled, Store};
@@ -10,16 +10,6 @@ use ledgerline_testkit::{Log, Reply, Scripted, WAIT, config, event};
 use sentry_core::test::TestTransport;
 use sentry_core::{Client, ClientOptions, Hub, Level};
 use serde_json::Value;
-
-/// The log, empty, for one test at a time.
-fn log() -> (MutexGuard<'static, ()>, Log) {
-    static LOG: OnceLock<Log> = OnceLock::new();
-    static ALONE: Mutex<()> = Mutex::new(());
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let log = LOG.get_or_init(Log::take);
-    log.clear();
-    (alone, log.clone())
-}
 
 /// The objects behind `[AUDIT]`.
 fn audit_lines(log: &Log) -> Vec<Value> {
@@ -50,7 +40,7 @@ fn lose(events: usize, change: impl FnOnce(&mut Config)) -> Store {
 
 #[test]
 fn each_lost_event_leaves_a_line_and_a_copy() {
-    let (_alone, log) = log();
+    let (_alone, log) = Log::alone();
     let store = lose(3, |_| {});
     let lines = audit_lines(&log);
     assert_eq!(lines.len(), 3, "{lines:?}");
@@ -74,7 +64,7 @@ fn each_lost_event_leaves_a_line_and_a_copy() {
 #[test]
 fn beyond_a_rate_lost_events_are_summed_up_and_none_is_passed_over() {
     const EVENTS: usize = 1_500;
-    let (_alone, log) = log();
+    let (_alone, log) = Log::alone();
     let store = lose(EVENTS, |config| config.lost_events_max = 100);
     store.close(WAIT).unwrap();
     let deadline = std::time::Instant::now() + WAIT;
@@ -96,7 +86,7 @@ fn beyond_a_rate_lost_events_are_summed_up_and_none_is_passed_over() {
 
 #[test]
 fn what_a_close_leaves_behind_is_told_too() {
-    let (_alone, log) = log();
+    let (_alone, log) = Log::alone();
     let server = Scripted::start(|_| Reply::Hang);
     let mut config = config(&server.url());
     config.batch_events_max = 2;
@@ -111,7 +101,7 @@ fn what_a_close_leaves_behind_is_told_too() {
 
 #[test]
 fn the_hook_is_told_how_many_and_its_panic_harms_nothing() {
-    let (_alone, _log) = log();
+    let (_alone, _log) = Log::alone();
     let told = Arc::new(Mutex::new(Vec::<Loss>::new()));
     let hook = {
         let told = Arc::clone(&told);
@@ -129,7 +119,7 @@ fn the_hook_is_told_how_many_and_its_panic_harms_nothing() {
 
 #[test]
 fn sentry_gets_a_warning() {
-    let (_alone, _log) = log();
+    let (_alone, _log) = Log::alone();
     let transport = TestTransport::new();
     let mut options = ClientOptions::default();
     options.dsn = "https://public@sentry.invalid/1".parse().ok();
@@ -148,7 +138,7 @@ fn sentry_gets_a_warning() {
 
 #[test]
 fn the_dead_letters_before_the_fuse_blew_are_listed() {
-    let (_alone, log) = log();
+    let (_alone, log) = Log::alone();
     let server = Scripted::start(|_| Reply::problem(422, "validation-error"));
     let store = Store::start(config(&server.url())).unwrap();
     for _ in 0..200 {

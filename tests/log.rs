@@ -2,8 +2,9 @@
 //!
 //! In a process of its own: it takes the log for itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ledgerline::testing::{Fault, MemoryStorage};
 use ledgerline::{Json, Store};
 use ledgerline_testkit::{Gate, Log, Reply, Scripted, WAIT, config, event};
 
@@ -21,7 +22,7 @@ fn assert_line(log: &Log, words: &str, fields: &[&str]) {
 /// Takes two seconds: so long a write must last to count as slow.
 #[test]
 fn each_flush_and_each_write_leave_a_line_and_no_event_leaves_its_contents() {
-    let log = Log::take();
+    let (_alone, log) = Log::alone();
     let gate = Gate::new();
     let slow = Reply::Store.after(&gate);
     let server = Scripted::replying([Reply::status(503), Reply::Store, slow, Reply::Store]);
@@ -72,4 +73,103 @@ fn each_flush_and_each_write_leave_a_line_and_no_event_leaves_its_contents() {
     for content in ["hunter2", "rr-secret", "gateway.signal"] {
         assert!(!log.text().contains(content), "{}", log.text());
     }
+}
+
+fn count(log: &Log, words: &str) -> usize {
+    log.text().lines().filter(|line| line.contains(words)).count()
+}
+
+#[track_caller]
+fn until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + WAIT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "it never comes");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_flapping_storage_is_told_seldom_and_its_last_state_always() {
+    const FLAPS: usize = 10;
+    let (_alone, log) = Log::alone();
+    let storage = MemoryStorage::new();
+    let store = storage.start();
+    for _ in 0..FLAPS {
+        storage.fail(Fault::Unreachable);
+        store.record(&event("rr-1")).unwrap();
+        until(|| !store.health().is_available());
+        storage.recover();
+        until(|| store.health().is_available());
+    }
+    let changes = || -> usize {
+        let text = log.text();
+        let lines = text.lines().filter(|line| line.contains("audit storage "));
+        let told = lines.filter_map(|line| {
+            line.split_once("changes=")?.1.split(' ').next()?.parse::<usize>().ok()
+        });
+        told.sum()
+    };
+    until(|| changes() == 2 * FLAPS);
+    let text = log.text();
+    let last = text.lines().rfind(|line| line.contains("audit storage ")).expect("told");
+    assert!(last.contains("available again"), "{text}");
+    assert!(count(&log, "audit storage ") < FLAPS, "{text}");
+    store.close(WAIT).unwrap();
+}
+
+#[test]
+fn a_size_limit_is_no_failure_and_said_once() {
+    let (_alone, log) = Log::alone();
+    let server = Scripted::start(|request| match request.events.len() {
+        0..=10 => Reply::Store,
+        _ => Reply::problem(400, "batch-size-exceeded"),
+    });
+    let mut config = config(&server.url());
+    config.batch_events_max = 40;
+    let store = Store::start(config).unwrap();
+    for _ in 0..2 {
+        for _ in 0..200 {
+            store.record(&event("rr-1")).unwrap();
+        }
+        store.flush(WAIT).unwrap();
+        log.wait_for("DataStorage limits the size of audit batches", WAIT);
+    }
+    store.close(WAIT).unwrap();
+    assert_eq!(count(&log, "audit requests failed"), 0, "{}", log.text());
+    assert_line(&log, "DataStorage limits the size of audit batches", &["INFO", "batch_size=10"]);
+    assert_eq!(count(&log, "limits the size"), 1, "{}", log.text());
+}
+
+#[test]
+fn queued_instead_of_stored_is_said_when_it_begins_and_when_it_ends() {
+    let (_alone, log) = Log::alone();
+    let queued = || Reply::Answer {
+        status: 202,
+        head: "content-type: application/json\r\n".to_owned(),
+        body: "{}".to_owned(),
+    };
+    let server = Scripted::replying([Reply::Store, queued(), queued()]);
+    let store = Store::start(config(&server.url())).unwrap();
+    let record = |events| {
+        for _ in 0..events {
+            store.record(&event("rr-1")).unwrap();
+        }
+        store.flush(WAIT).unwrap();
+    };
+    record(1);
+    assert!(!store.health().is_queueing && count(&log, "queue") == 0, "{}", log.text());
+    record(3);
+    record(4);
+    until(|| store.health().is_queueing);
+    assert_eq!(store.health().queued_by_server, 7);
+    assert!(store.health().is_available(), "it takes them");
+    assert_line(&log, "DataStorage queues audit events", &["WARN"]);
+    record(1);
+    log.wait_for("DataStorage has queued audit events", WAIT);
+    assert_line(&log, "DataStorage has queued", &["queued=7", "still_queueing=false"]);
+    until(|| !store.health().is_queueing);
+    store.close(WAIT).unwrap();
+    assert_eq!(count(&log, "DataStorage queues"), 1, "{}", log.text());
+    assert_eq!(count(&log, "DataStorage has queued"), 1, "{}", log.text());
+    assert!(!store.health().is_running);
 }

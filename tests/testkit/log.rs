@@ -1,7 +1,7 @@
 //! The process's log, for tests that read it.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What was logged at debug level and above, as lines of text.
@@ -21,6 +21,19 @@ impl Log {
             .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG);
         lines.with_ansi(false).with_writer(move || writer.clone()).init();
         log
+    }
+
+    /// The log of this process, empty, for one test at a time: as long as it holds the guard.
+    ///
+    /// # Panics
+    /// If the process's log is taken already, but not by this.
+    pub fn alone() -> (MutexGuard<'static, ()>, Self) {
+        static LOG: OnceLock<Log> = OnceLock::new();
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = LOG.get_or_init(Self::take);
+        log.clear();
+        (alone, log.clone())
     }
 
     /// All of it so far.

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use crate::delivery::Cause;
 
-/// How a store is, as [`Store::health`](crate::Store::health) tells: as it was at most a second ago,
-/// but for [`silence`](Self::silence) and [`queued_by_server`](Self::queued_by_server), which are of
-/// this moment.
+/// How a store is, as [`Store::health`](crate::Store::health) tells: the counts and the silence of
+/// this moment, the rest as it was at most a second ago.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Health {

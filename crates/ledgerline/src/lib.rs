@@ -61,6 +61,7 @@ pub use delivery::{BlockedMs, Cause, FailedTries};
 pub use error::{
     CloseError, FlushError, Lost, ReadyError, Refused, StartError, Unsettled, WaitError,
 };
+pub use health::Health;
 pub use ledgerline_codec::{
     Category, DataError, EncodeError, Envelope, Event, EventData, Field, FieldError, Json, Outcome,
     OwnedEvent, Problem, Timestamp, Uuid,
@@ -68,7 +69,6 @@ pub use ledgerline_codec::{
 pub use ledgerline_core::{
     Accounts, Dropped, Imbalance, Outcome as Settled, Receipt, Refused as RefusedCounts, Standing,
 };
-pub use health::Health;
 pub use loss::{Loss, LossHook, LostEvent};
 pub use report::{Batches, Closed, Flushed, Percentiles, Present, Report};
 pub use store::{CloseOnDrop, Stage, Store};

@@ -24,6 +24,7 @@
 //! | `ledgerline_blocked_seconds_total{cause}` | while something due could not be sent |
 //! | `ledgerline_storage_available` | 1, or 0 while DataStorage takes nothing |
 //! | `ledgerline_storage_unavailable{cause}` | 1 for the present cause |
+//! | `ledgerline_server_queueing` | 1 while DataStorage answers 202, and only queues events |
 //! | `ledgerline_requests_in_flight`, `ledgerline_in_flight_bytes` | on the way |
 //! | `ledgerline_connections` | with an open socket |
 //! | `ledgerline_requests_max` | how many may be, at present |
@@ -156,7 +157,7 @@ impl Page<'_, '_> {
         self.labelled(
             MetricType::Counter,
             "ledgerline_requests_failed",
-            "Requests that came to nothing, by what it was",
+            "Failed requests, by class",
             "class",
             &[
                 ("no_connection", tries.no_connection as f64),
@@ -207,6 +208,11 @@ impl Page<'_, '_> {
         let available = f64::from(u8::from(present.unavailable.is_none()));
         for (name, help, value) in [
             ("storage_available", "Whether DataStorage takes events", available),
+            (
+                "server_queueing",
+                "Whether DataStorage only queues events",
+                f64::from(u8::from(present.is_queueing)),
+            ),
             (
                 "oldest_pending_seconds",
                 "Age of the oldest pending event",

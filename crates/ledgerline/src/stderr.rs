@@ -30,8 +30,13 @@ enum State {
     Broken,
 }
 
-/// Whether a tracing subscriber takes the errors that this thread logs.
+/// Whether a tracing subscriber, or with the feature `log` a logger, takes the errors that this
+/// thread logs.
 pub(crate) fn is_heard() -> bool {
+    #[cfg(feature = "log")]
+    if !tracing::dispatcher::has_been_set() {
+        return log::log_enabled!(target: TARGET, log::Level::Error);
+    }
     tracing::enabled!(target: TARGET, Level::ERROR)
 }
 

@@ -330,10 +330,10 @@ impl Store {
     /// loads, a clock and a lock that is never held for long.
     ///
     /// ```
-    /// # let store = ledgerline::testing::MemoryStorage::new().start();
-    /// let health = store.health();
-    /// assert!(health.is_running && health.is_available());
-    /// assert_eq!((health.queued_by_server, health.silence.as_secs()), (0, 0));
+    /// fn is_trail_kept(store: &ledgerline::Store) -> bool {
+    ///     let health = store.health();
+    ///     health.is_running && health.is_available() && health.silence.as_secs() < 5
+    /// }
     /// ```
     #[must_use]
     pub fn health(&self) -> Health {

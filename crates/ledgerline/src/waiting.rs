@@ -57,8 +57,8 @@ pub(crate) fn awaited<T>() -> (Reply<T>, oneshot::Receiver<T>) {
     (Reply::Async(sender), receiver)
 }
 
-/// Blocks for the engine's answer, which it owes by the deadline, and a second longer. On an engine's
-/// own thread it doesn't wait.
+/// Blocks for the engine's answer, which it owes by the deadline, and a second longer. On an
+/// engine's own thread it doesn't wait.
 pub(crate) fn wait<T>(receiver: &mpsc::Receiver<T>, deadline: Duration) -> Result<T, NoAnswer> {
     let deadline = if may_wait() { deadline.saturating_add(GRACE) } else { Duration::ZERO };
     receiver.recv_timeout(deadline).map_err(|error| match error {

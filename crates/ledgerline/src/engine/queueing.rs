@@ -2,8 +2,8 @@
 //! when it ends.
 //!
 //! An event that is answered with 202 is DataStorage's promise. Promises are kept late, or not, if
-//! its database is down; whoever runs it has to know. Limit: answers of both kinds beside each other
-//! count as queueing, until a second has passed without a 202.
+//! its database is down; whoever runs it has to know. Limit: answers of both kinds beside each
+//! other count as queueing, until a second has passed without a 202.
 
 use ledgerline_core::Outcome;
 
