@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ledgerline_testkit::bars::answers::{Index, Poison, Strange};
 use ledgerline_testkit::bars::fleets::{Bad, Old};
-use ledgerline_testkit::bars::{Balance, Bar, answers, fleets, types};
+use ledgerline_testkit::bars::{Balance, Bar, Length, answers, fleets, types};
 
 /// One bar that can be run.
 struct Entry {
@@ -84,15 +84,15 @@ fn all() -> Vec<Entry> {
     let mut entries = Vec::new();
     for balance in [Balance::PerConnection, Balance::PerRequest] {
         for old in [Old::OtherIds, Old::NoIds] {
-            let run = move || fleets::mixed(balance, old, RATE, seconds(60));
+            let run = move || fleets::mixed(balance, old, Length::full(60));
             entries.push(entry("mixed-fleet", run));
         }
     }
-    for balance in [Balance::PerConnection, Balance::ByChance(7)] {
+    for balance in [Balance::PerConnection, Balance::ByChance(4)] {
         for since in [Duration::ZERO, seconds(10)] {
             for status in [503, 500, 429, 404, 401, 0] {
                 let bad = Bad { status, since };
-                let run = move || fleets::bad_backend(balance, bad, RATE, seconds(30));
+                let run = move || fleets::bad_backend(balance, bad, Length::full(30));
                 entries.push(entry("bad-backend", run));
             }
         }
@@ -106,16 +106,16 @@ fn all_types(entries: &mut Vec<Entry>) {
     for ms in [5, 100] {
         let thinking = Duration::from_millis(ms);
         for is_rare in [false, true] {
-            let run = move || types::refused(is_rare, thinking, RATE, seconds(10));
+            let run = move || types::refused(is_rare, thinking, Length::full(10));
             entries.push(entry("refused-types", run));
         }
         let one_in = if ms == 5 { 100 } else { 1_000 };
-        let run = move || types::some_bad(one_in, thinking, RATE, seconds(10));
+        let run = move || types::some_bad(one_in, thinking, Length::full(10));
         entries.push(entry("bad-events", run));
     }
-    entries.push(entry("refused-all", || types::all_then_two(seconds(5), RATE, seconds(15))));
-    entries.push(entry("refused-all", || types::all_for_a_while(seconds(15), RATE, seconds(20))));
-    let run = || types::two_for_a_while(seconds(60), RATE, seconds(75));
+    entries.push(entry("refused-all", || types::all_then_two(seconds(5), Length::full(15))));
+    entries.push(entry("refused-all", || types::all_for_a_while(seconds(15), Length::full(20))));
+    let run = || types::two_for_a_while(seconds(60), Length::full(75));
     entries.push(entry("refused-minute", run));
     let flat_out = entry("flat-out", || types::flat_out(seconds(10), 3));
     entries.push(Entry { is_alone: true, ..flat_out });
@@ -133,24 +133,31 @@ fn all_answers(entries: &mut Vec<Entry>) {
             Strange::Status(204),
             Strange::Status(207),
         ] {
-            let run = move || answers::strange_success(strange, is_stored, seconds(4));
+            let run = move || {
+                answers::strange_success(strange, is_stored, seconds(4), Length::full(5).at(200))
+            };
             entries.push(entry("strange-success", run));
-            let run = move || answers::strange_for_ever(strange, is_stored);
+            let run =
+                move || answers::strange_for_ever(strange, is_stored, Length::full(2).at(200));
             entries.push(entry("strange-success", run));
         }
     }
-    let run = || answers::strange_success(Strange::Hasty, false, seconds(4));
+    let run =
+        || answers::strange_success(Strange::Hasty, false, seconds(4), Length::full(5).at(200));
     entries.push(entry("hasty", run));
-    entries.push(entry("hasty", || answers::strange_for_ever(Strange::Hasty, false)));
-    entries.push(entry("outage", || answers::outage(seconds(4), RATE, seconds(10))));
+    entries.push(entry("hasty", || {
+        answers::strange_for_ever(Strange::Hasty, false, Length::full(2).at(200))
+    }));
+    entries.push(entry("outage", || answers::outage(seconds(4), Length::full(10))));
     for index in [Index::Right, Index::OffByOne, Index::AlwaysZero, Index::Missing, Index::InText] {
         entries.push(entry("wrong-index", move || answers::one_bad(index)));
     }
     for poison in [Poison::Forbidden, Poison::ServerError, Poison::Reset] {
-        entries.push(entry("poison", move || answers::poison(poison, RATE, seconds(20))));
+        entries.push(entry("poison", move || answers::poison(poison, Length::full(20))));
     }
-    entries.push(entry("slow-server", || answers::slower(660, Duration::ZERO, 3_000, seconds(30))));
-    entries.push(entry("slow-server", || answers::slower(660, seconds(5), 3_000, seconds(35))));
+    let slower = |since| answers::slower(660, since, Length::full(30).at(3_000));
+    entries.push(entry("slow-server", move || slower(Duration::ZERO)));
+    entries.push(entry("slow-server", move || slower(seconds(5))));
+    let run = || answers::fading(seconds(5), 66, Length::full(60).at(3_000));
+    entries.push(entry("slow-server", run));
 }
-
-const RATE: u64 = 1_000;

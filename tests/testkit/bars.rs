@@ -16,8 +16,8 @@ pub mod answers;
 pub mod fleets;
 pub mod types;
 
-pub use self::bar::{Bar, Check};
+pub use self::bar::{Bar, Check, assert_all_met};
 pub use self::fleet::{Answer, Backend, Balance, Batch, Content, End, Fleet};
 pub use self::ledger::{Books, Entry, Item, Ledger, Storing};
 pub use self::load::{EVENT_TYPES, KINDS, Key, Load, RARE, Recorded, SIX, is_bad, kind_of};
-pub use self::trial::{Lateness, Measured, Trial};
+pub use self::trial::{Lateness, Length, Measured, Trial};

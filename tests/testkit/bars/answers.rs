@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use ledgerline::Cause;
 
-use super::{Answer, Backend, Balance, Bar, Content, End, Fleet, Key, Load, Storing, Trial};
+use super::{
+    Answer, Backend, Balance, Bar, Content, End, Fleet, Key, Length, Load, Storing, Trial,
+};
 
 /// A success that is none, or may be none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +48,12 @@ impl Strange {
 /// everything is stored, what may be stored twice is counted, and meanwhile nothing is called
 /// delivered that isn't stored.
 #[must_use]
-pub fn strange_success(strange: Strange, is_stored: bool, strange_for: Duration) -> Bar {
+pub fn strange_success(
+    strange: Strange,
+    is_stored: bool,
+    strange_for: Duration,
+    length: Length,
+) -> Bar {
     let storing = if is_stored { Storing::NewIds } else { Storing::Nothing };
     let backend = Backend::new(move |batch| match batch.at < strange_for {
         true => strange.answer(storing, batch.items.len()),
@@ -55,8 +62,7 @@ pub fn strange_success(strange: Strange, is_stored: bool, strange_for: Duration)
     let hasty_for = if strange == Strange::Hasty { strange_for } else { Duration::ZERO };
     let backend = backend.hasty_until(hasty_for);
     let fleet = Fleet::start(Balance::PerConnection, vec![backend]);
-    let load = Load::paced(200, strange_for + Duration::from_secs(1));
-    let measured = Trial::new(&fleet, load).run(&fleet);
+    let measured = Trial::of(&fleet, length).run(&fleet);
 
     let is_stored = if is_stored { "stored" } else { "not stored" };
     let mut bar = Bar::new(format!("{strange:?} for {strange_for:?}, {is_stored}"));
@@ -69,12 +75,12 @@ pub fn strange_success(strange: Strange, is_stored: bool, strange_for: Duration)
 /// A server that answers so for ever: nothing is delivered, and what it stored is known to be
 /// possibly stored.
 #[must_use]
-pub fn strange_for_ever(strange: Strange, is_stored: bool) -> Bar {
+pub fn strange_for_ever(strange: Strange, is_stored: bool, length: Length) -> Bar {
     let storing = if is_stored { Storing::OwnIds } else { Storing::Nothing };
     let backend = Backend::new(move |batch| strange.answer(storing, batch.items.len()));
     let hasty_for = if strange == Strange::Hasty { Duration::MAX } else { Duration::ZERO };
     let fleet = Fleet::start(Balance::PerConnection, vec![backend.hasty_until(hasty_for)]);
-    let mut trial = Trial::new(&fleet, Load::paced(200, Duration::from_secs(2)));
+    let mut trial = Trial::of(&fleet, length);
     trial.close_deadline = Duration::from_secs(1);
     let measured = trial.run(&fleet);
 
@@ -89,14 +95,14 @@ pub fn strange_for_ever(strange: Strange, is_stored: bool) -> Bar {
 
 /// An outage that the server confesses is blocked time, and no lateness.
 #[must_use]
-pub fn outage(outage: Duration, rate: u64, duration: Duration) -> Bar {
+pub fn outage(outage: Duration, length: Length) -> Bar {
     let begins_at = Duration::from_secs(1);
     let fleet =
         Fleet::of_one(move |batch| match batch.at < begins_at || batch.at > begins_at + outage {
             true => Answer::stored().after(THINKING),
             false => Answer::problem(503, "unavailable"),
         });
-    let measured = Trial::new(&fleet, Load::paced(rate, duration)).run(&fleet);
+    let measured = Trial::of(&fleet, length).run(&fleet);
 
     let mut bar = Bar::new(format!("503 for {outage:?}"));
     measured.check_truth(&mut bar);
@@ -171,7 +177,7 @@ pub enum Poison {
 
 /// Three events that nothing passes on: their neighbours are delivered, they are named at the end.
 #[must_use]
-pub fn poison(poison: Poison, rate: u64, duration: Duration) -> Bar {
+pub fn poison(poison: Poison, length: Length) -> Bar {
     const POISON: [Key; 3] = [33 * super::KINDS, 34 * super::KINDS + 2, 60 * super::KINDS + 5];
     let fleet = Fleet::of_one(move |batch| {
         match (batch.items.iter().any(|item| POISON.contains(&item.key)), poison) {
@@ -184,7 +190,7 @@ pub fn poison(poison: Poison, rate: u64, duration: Duration) -> Bar {
             (true, Poison::Reset) => Answer::reset(),
         }
     });
-    let mut trial = Trial::new(&fleet, Load::paced(rate, duration));
+    let mut trial = Trial::of(&fleet, length);
     trial.close_deadline = Duration::from_secs(20);
     let measured = trial.run(&fleet);
 
@@ -202,24 +208,50 @@ pub fn poison(poison: Poison, rate: u64, duration: Duration) -> Bar {
     bar
 }
 
-/// A server that comes to store so many events per second only, while more are recorded: answers
+/// A server that stores so many events per second from then on, while more are recorded: answers
 /// take longer, but no request is given up while the server works on it.
 #[must_use]
-pub fn slower(stored_per_second: u32, since: Duration, rate: u64, duration: Duration) -> Bar {
+pub fn slower(stored_per_second: u32, since: Duration, length: Length) -> Bar {
+    let rate = f64::from(stored_per_second);
+    let capacity = move |at: Duration| if at < since { FAST } else { rate };
+    let name = format!("{stored_per_second}/s stored after {since:?} of {}/s", length.rate);
+    overtaxed(name, capacity, since, length)
+}
+
+/// A server that stores 3,000 events per second at first, and half as many after each `half_life`,
+/// down to so many.
+#[must_use]
+pub fn fading(half_life: Duration, stored_per_second_min: u32, length: Length) -> Bar {
+    let least = f64::from(stored_per_second_min);
+    let capacity = move |at: Duration| {
+        let halvings = at.as_secs_f64() / half_life.as_secs_f64();
+        (3_000.0 * 0.5_f64.powf(halvings)).max(least)
+    };
+    let name = format!("fading to {stored_per_second_min}/s, half of it every {half_life:?}");
+    overtaxed(name, capacity, Duration::ZERO, length)
+}
+
+fn overtaxed(
+    name: String,
+    capacity: impl Fn(Duration) -> f64 + Clone + Send + 'static,
+    since: Duration,
+    length: Length,
+) -> Bar {
     let mut busy_until = Duration::ZERO;
+    let per_second = capacity.clone();
     let fleet = Fleet::of_one(move |batch| {
-        if batch.at < since {
-            return Answer::stored().after(THINKING);
+        busy_until = busy_until.max(batch.at);
+        // In small steps, because what it can do changes while it works.
+        for _ in batch.items {
+            busy_until += Duration::from_secs_f64(1.0 / per_second(busy_until));
         }
-        let work = Duration::from_secs(batch.items.len() as u64) / stored_per_second;
-        busy_until = busy_until.max(batch.at) + work;
         Answer { storing: Storing::NewIds, ..Answer::stored() }.after(busy_until - batch.at)
     });
-    let mut trial = Trial::new(&fleet, Load::paced(rate, duration));
+    let mut trial = Trial::of(&fleet, length);
     trial.close_deadline = Duration::from_secs(1);
     let measured = trial.run(&fleet);
 
-    let mut bar = Bar::new(format!("{stored_per_second}/s stored after {since:?} of {rate}/s"));
+    let mut bar = Bar::new(name);
     measured.check_truth(&mut bar);
     let books = &measured.books_at_end_of_load;
     bar.equal("sent twice", books.sent_twice(), 0);
@@ -227,14 +259,16 @@ pub fn slower(stored_per_second: u32, since: Duration, rate: u64, duration: Dura
     bar.equal("possibly duplicated", measured.accounts.possibly_duplicated, 0);
     let longest_ms = measured.report.as_ref().map_or(0, |report| report.write_ms.max);
     bar.at_most("longest request, ms", longest_ms, 9_000);
-    let slow_for = (duration - since).as_secs_f64();
-    let possible = f64::from(stored_per_second) * slow_for;
-    let before = books.entries.iter().filter_map(|entry| entry.stored_at);
-    let slowly = before.filter(|stored_at| *stored_at >= since).count() as f64;
-    bar.at_least("share of what it could store", (slowly / possible * 100.0) as u64, 80);
+    let seconds = since.as_secs()..length.duration.as_secs();
+    let possible: f64 = seconds.map(|second| capacity(Duration::from_secs(second))).sum();
+    let stored_at = books.entries.iter().filter_map(|entry| entry.stored_at);
+    let stored = stored_at.filter(|stored_at| *stored_at >= since).count() as f64;
+    bar.at_least("percent of what it could store", (stored / possible * 100.0) as u64, 70);
     bar
 }
 
+/// Events per second that no load reaches.
+const FAST: f64 = 1e6;
 const THINKING: Duration = Duration::from_millis(5);
 const LATENESS_MS_MAX: u64 = 1_000;
 /// Twice the halvings of 500 events, its types, and a few for chance.

@@ -1,6 +1,7 @@
 //! What a scenario has measured, and whether that is enough.
 
 use std::fmt;
+use std::thread;
 
 /// One scenario's result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +78,20 @@ impl Bar {
     fn check(&mut self, what: &'static str, figure: String, wanted: String, is_met: bool) {
         self.checks.push(Check { what, figure, wanted, is_met });
     }
+}
+
+/// Runs these side by side, and asserts that all of them are met.
+///
+/// # Panics
+/// If one isn't, with all of its figures.
+#[track_caller]
+pub fn assert_all_met(runs: Vec<Box<dyn Fn() -> Bar + Send>>) {
+    let missed: Vec<String> = thread::scope(|scope| {
+        let threads: Vec<_> = runs.into_iter().map(|run| scope.spawn(run)).collect();
+        let bars = threads.into_iter().map(|thread| thread.join().expect("a scenario ends well"));
+        bars.filter(|bar| !bar.is_met()).map(|bar| bar.to_string()).collect()
+    });
+    assert!(missed.is_empty(), "\n{}", missed.join("\n"));
 }
 
 impl fmt::Display for Bar {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ledgerline::Cause;
 
-use super::{Answer, Backend, Balance, Bar, Fleet, Load, Measured, Trial};
+use super::{Answer, Backend, Balance, Bar, Fleet, Length, Measured, Trial};
 
 /// How an old server answers that knows nothing of our ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Old {
 /// One new server and three old ones: nothing is blocked, little is stored twice, and what may have
 /// been is counted.
 #[must_use]
-pub fn mixed(balance: Balance, old: Old, rate: u64, duration: Duration) -> Bar {
+pub fn mixed(balance: Balance, old: Old, length: Length) -> Bar {
     let old_answer = match old {
         Old::OtherIds => Answer::stored_under_new_ids(),
         Old::NoIds => Answer::stored_without_ids(),
@@ -27,7 +27,7 @@ pub fn mixed(balance: Balance, old: Old, rate: u64, duration: Duration) -> Bar {
     let mut backends = vec![new];
     backends.resize_with(4, || Backend::always(old_answer.clone().after(THINKING)));
     let fleet = Fleet::start(balance, backends);
-    let measured = Trial::new(&fleet, Load::paced(rate, duration)).run(&fleet);
+    let measured = Trial::of(&fleet, length).run(&fleet);
 
     let mut bar = Bar::new(format!("mixed fleet, {balance:?}, {old:?}"));
     measured.check_truth(&mut bar);
@@ -65,7 +65,7 @@ pub struct Bad {
 
 /// One of three backends is bad: every event is stored soon all the same.
 #[must_use]
-pub fn bad_backend(balance: Balance, bad: Bad, rate: u64, duration: Duration) -> Bar {
+pub fn bad_backend(balance: Balance, bad: Bad, length: Length) -> Bar {
     let good = || Backend::always(Answer::stored().after(THINKING));
     let Bad { status, since } = bad;
     let answer = move || match status {
@@ -79,7 +79,7 @@ pub fn bad_backend(balance: Balance, bad: Bad, rate: u64, duration: Duration) ->
         false => answer(),
     });
     let fleet = Fleet::start(balance, vec![bad, good(), good()]);
-    let measured = Trial::new(&fleet, Load::paced(rate, duration)).run(&fleet);
+    let measured = Trial::of(&fleet, length).run(&fleet);
 
     let since = if since.is_zero() { "always".to_owned() } else { format!("after {since:?}") };
     let mut bar = Bar::new(format!("one of three backends {status}, {since}, {balance:?}"));

@@ -14,6 +14,47 @@ use super::fleet::Fleet;
 use super::ledger::Books;
 use super::load::{Key, Load, Recorded};
 
+/// How much a scenario records, and how often it is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Length {
+    /// Events per second.
+    pub rate: u64,
+    /// How long.
+    pub duration: Duration,
+    /// The engine's flush interval.
+    pub flush_interval: Duration,
+    /// How long the close may take.
+    pub close_deadline: Duration,
+}
+
+impl Length {
+    /// 1,000 events/s for so many seconds, and the engine's defaults.
+    #[must_use]
+    pub fn full(seconds: u64) -> Self {
+        let (flush_interval, close_deadline) = (Duration::from_secs(1), Duration::from_secs(60));
+        Self { rate: RATE, duration: Duration::from_secs(seconds), flush_interval, close_deadline }
+    }
+
+    /// The same for tests, with ten times as many requests.
+    #[must_use]
+    pub fn short(seconds: u64) -> Self {
+        let (flush_interval, close_deadline) = (Duration::from_millis(100), crate::WAIT);
+        Self { flush_interval, close_deadline, ..Self::full(seconds) }
+    }
+
+    /// This with another rate.
+    #[must_use]
+    pub fn at(self, rate: u64) -> Self {
+        Self { rate, ..self }
+    }
+
+    /// Its load.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load::paced(self.rate, self.duration)
+    }
+}
+
 /// What to run.
 #[derive(Debug, Clone)]
 pub struct Trial {
@@ -21,8 +62,6 @@ pub struct Trial {
     pub config: Config,
     /// What is recorded.
     pub load: Load,
-    /// How long to wait between the last event and the close.
-    pub pause: Duration,
     /// How long the close may take.
     pub close_deadline: Duration,
 }
@@ -70,7 +109,16 @@ impl Trial {
     #[must_use]
     pub fn new(fleet: &Fleet, load: Load) -> Self {
         let config = Config::new(fleet.url());
-        Self { config, load, pause: Duration::ZERO, close_deadline: CLOSE_DEADLINE }
+        Self { config, load, close_deadline: crate::WAIT }
+    }
+
+    /// A run of that length, with whatever else the engine has as defaults.
+    #[must_use]
+    pub fn of(fleet: &Fleet, length: Length) -> Self {
+        let mut trial = Self::new(fleet, length.load());
+        trial.config.flush_interval = length.flush_interval;
+        trial.close_deadline = length.close_deadline;
+        trial
     }
 
     /// Runs it.
@@ -79,14 +127,13 @@ impl Trial {
     /// If the configuration is invalid, or a client sends what none should.
     #[must_use]
     pub fn run(self, fleet: &Fleet) -> Measured {
-        let Self { config, load, pause, close_deadline } = self;
+        let Self { config, load, close_deadline } = self;
         let store = Store::start(config).expect("a valid configuration");
         let ledger = fleet.ledger();
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             let watch = scope.spawn(|| watch(&store, fleet, &is_over));
             let recorded = Recorded::of(&load, &store, ledger);
-            thread::sleep(pause);
             let books_at_end_of_load = ledger.books();
             let close_began_at = Instant::now();
             let closed = store.close(close_deadline);
@@ -179,7 +226,8 @@ impl Measured {
         bar.equal("accounts are balanced", self.accounts.is_balanced(), true);
         bar.equal("delivered, not in the ledger", self.delivered_beyond_ledger, 0);
         let unstored = self.unstored(|_| true);
-        let confessed = self.accounts.dead_lettered + self.accounts.dropped.total();
+        let Accounts { dead_lettered, pending, dropped, .. } = self.accounts;
+        let confessed = dead_lettered + pending + dropped.total();
         bar.at_most("not in the ledger, confessed or not", unstored, confessed);
         let stored_twice = self.books.stored_twice();
         let known = self.accounts.possibly_duplicated;
@@ -213,6 +261,6 @@ impl Measured {
     }
 }
 
-const CLOSE_DEADLINE: Duration = Duration::from_secs(60);
+const RATE: u64 = 1_000;
 const REPORT_DEADLINE: Duration = Duration::from_secs(2);
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use super::{Answer, Bar, Batch, Fleet, Key, Load, Measured, RARE, SIX, Trial, is_bad, kind_of};
+use super::{
+    Answer, Bar, Batch, Fleet, Key, Length, Load, Measured, RARE, SIX, Trial, is_bad, kind_of,
+};
 
 /// Two of six types are refused, or a rare one: the others are as punctual as ever.
 #[must_use]
-pub fn refused(is_rare: bool, thinking: Duration, rate: u64, duration: Duration) -> Bar {
+pub fn refused(is_rare: bool, thinking: Duration, length: Length) -> Bar {
     let fleet = refusing(thinking, move |_, key| is_of_refused_type(key, is_rare));
     let rare_one_in = is_rare.then_some(100);
-    let load = Load { rare_one_in, ..Load::paced(rate, duration) };
-    let measured = Trial::new(&fleet, load).run(&fleet);
+    let mut trial = Trial::of(&fleet, length);
+    trial.load.rare_one_in = rare_one_in;
+    let measured = trial.run(&fleet);
 
     let which = if is_rare { "one type in a hundred events" } else { "two types of six" };
     let mut bar = Bar::new(format!("{which} refused, answers in {thinking:?}"));
@@ -59,9 +62,9 @@ pub fn flat_out(duration: Duration, pairs: usize) -> Bar {
 
 /// Bad events of every type: each becomes a dead letter, and no type is set apart.
 #[must_use]
-pub fn some_bad(one_in: u64, thinking: Duration, rate: u64, duration: Duration) -> Bar {
+pub fn some_bad(one_in: u64, thinking: Duration, length: Length) -> Bar {
     let fleet = refusing(thinking, move |_, key| is_bad(key, one_in));
-    let measured = Trial::new(&fleet, Load::paced(rate, duration)).run(&fleet);
+    let measured = Trial::of(&fleet, length).run(&fleet);
 
     let mut bar = Bar::new(format!("one bad event in {one_in}, answers in {thinking:?}"));
     measured.check_truth(&mut bar);
@@ -77,11 +80,11 @@ pub fn some_bad(one_in: u64, thinking: Duration, rate: u64, duration: Duration) 
 
 /// Everything is refused at first, then two types: the others come at once.
 #[must_use]
-pub fn all_then_two(all_for: Duration, rate: u64, duration: Duration) -> Bar {
+pub fn all_then_two(all_for: Duration, length: Length) -> Bar {
     let fleet = refusing(Duration::from_millis(5), move |batch, key| {
         batch.at < all_for || is_of_refused_type(key, false)
     });
-    let measured = Trial::new(&fleet, Load::paced(rate, duration)).run(&fleet);
+    let measured = Trial::of(&fleet, length).run(&fleet);
 
     let mut bar = Bar::new(format!("everything refused for {all_for:?}, then two types of six"));
     measured.check_truth(&mut bar);
@@ -100,9 +103,9 @@ pub fn all_then_two(all_for: Duration, rate: u64, duration: Duration) -> Bar {
 
 /// Everything is refused at first, then nothing: few are lost, the rest is stored once.
 #[must_use]
-pub fn all_for_a_while(all_for: Duration, rate: u64, duration: Duration) -> Bar {
+pub fn all_for_a_while(all_for: Duration, length: Length) -> Bar {
     let fleet = refusing(Duration::from_millis(5), move |batch, _| batch.at < all_for);
-    let measured = Trial::new(&fleet, Load::paced(rate, duration)).run(&fleet);
+    let measured = Trial::of(&fleet, length).run(&fleet);
     let mut bar = Bar::new(format!("everything refused for {all_for:?}, then taken"));
     check_relented(&mut bar, &measured, DEAD_LETTERS_MAX);
     bar
@@ -110,11 +113,11 @@ pub fn all_for_a_while(all_for: Duration, rate: u64, duration: Duration) -> Bar 
 
 /// Two types are refused at first, then taken: few are lost, the rest is stored once.
 #[must_use]
-pub fn two_for_a_while(two_for: Duration, rate: u64, duration: Duration) -> Bar {
+pub fn two_for_a_while(two_for: Duration, length: Length) -> Bar {
     let fleet = refusing(Duration::from_millis(5), move |batch, key| {
         batch.at < two_for && is_of_refused_type(key, false)
     });
-    let mut trial = Trial::new(&fleet, Load::paced(rate, duration));
+    let mut trial = Trial::of(&fleet, length);
     trial.config.buffer_bytes = Some(256 << 20);
     let measured = trial.run(&fleet);
     let mut bar = Bar::new(format!("two types of six refused for {two_for:?}, then taken"));

@@ -1,0 +1,75 @@
+//! Several servers behind one address: what one of them does wrong costs the others' events nothing.
+
+use std::time::Duration;
+
+use ledgerline_testkit::bars::fleets::{Bad, Old, bad_backend, mixed};
+use ledgerline_testkit::bars::{Balance, Bar, Length, assert_all_met};
+
+type Runs = Vec<Box<dyn Fn() -> Bar + Send>>;
+
+fn of_old_and_new(balance: Balance) {
+    // So many requests that one of them is less than a hundredth.
+    let length = Length { flush_interval: Duration::from_millis(20), ..Length::short(4) };
+    let runs = [Old::OtherIds, Old::NoIds].map(|old| -> Box<dyn Fn() -> Bar + Send> {
+        Box::new(move || mixed(balance, old, length))
+    });
+    assert_all_met(runs.into());
+}
+
+#[test]
+#[ignore = "until the engine believes a fresh connection's first answer"]
+fn old_and_new_servers_per_connection() {
+    of_old_and_new(Balance::PerConnection);
+}
+
+#[test]
+#[ignore = "until the engine believes a fresh connection's first answer"]
+fn old_and_new_servers_per_request() {
+    of_old_and_new(Balance::PerRequest);
+}
+
+fn one_of_three_is(status: u16) {
+    let mut runs: Runs = Vec::new();
+    for balance in [Balance::PerConnection, Balance::ByChance(4)] {
+        for since in [Duration::ZERO, Duration::from_secs(1)] {
+            let bad = Bad { status, since };
+            runs.push(Box::new(move || bad_backend(balance, bad, Length::short(3))));
+        }
+    }
+    assert_all_met(runs);
+}
+
+#[test]
+#[ignore = "until the engine leaves a connection whose answers are bad"]
+fn one_of_three_is_unavailable() {
+    one_of_three_is(503);
+}
+
+#[test]
+#[ignore = "until the engine leaves a connection whose answers are bad"]
+fn one_of_three_fails() {
+    one_of_three_is(500);
+}
+
+#[test]
+#[ignore = "until the engine leaves a connection whose answers are bad"]
+fn one_of_three_asks_for_less() {
+    one_of_three_is(429);
+}
+
+#[test]
+#[ignore = "until the engine leaves a connection whose answers are bad"]
+fn one_of_three_is_another_service() {
+    one_of_three_is(404);
+}
+
+#[test]
+#[ignore = "until the engine leaves a connection whose answers are bad"]
+fn one_of_three_does_not_know_the_token() {
+    one_of_three_is(401);
+}
+
+#[test]
+fn one_of_three_resets() {
+    one_of_three_is(0);
+}

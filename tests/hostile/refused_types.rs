@@ -1,0 +1,56 @@
+//! Types of events that the server refuses cost other types nothing, and few of their own are lost.
+
+use std::time::Duration;
+
+use ledgerline_testkit::bars::types::{
+    all_for_a_while, all_then_two, refused, some_bad, two_for_a_while,
+};
+use ledgerline_testkit::bars::{Bar, Length, assert_all_met};
+
+type Runs = Vec<Box<dyn Fn() -> Bar + Send>>;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+#[ignore = "until the engine suspects types"]
+fn two_of_six() {
+    let run = |thinking| refused(false, thinking, Length::short(4));
+    let runs: Runs = vec![Box::new(move || run(5 * MS)), Box::new(move || run(100 * MS))];
+    assert_all_met(runs);
+}
+
+#[test]
+#[ignore = "until the engine suspects types"]
+fn one_in_a_hundred_events() {
+    let run = |thinking| refused(true, thinking, Length::short(4));
+    let runs: Runs = vec![Box::new(move || run(5 * MS)), Box::new(move || run(100 * MS))];
+    assert_all_met(runs);
+}
+
+#[test]
+#[ignore = "until the engine suspects types"]
+fn some_bad_events_of_each() {
+    let runs: Runs = vec![
+        Box::new(|| some_bad(100, 5 * MS, Length::short(4))),
+        Box::new(|| some_bad(1_000, 100 * MS, Length::short(4))),
+    ];
+    assert_all_met(runs);
+}
+
+#[test]
+#[ignore = "until the engine suspects types"]
+fn all_and_then_two() {
+    all_then_two(2 * SECOND, Length::short(5)).assert_met();
+}
+
+#[test]
+fn all_for_three_seconds() {
+    all_for_a_while(3 * SECOND, Length::short(4)).assert_met();
+}
+
+#[test]
+#[ignore = "until the engine suspects types"]
+fn two_for_three_seconds() {
+    two_for_a_while(3 * SECOND, Length::short(5)).assert_met();
+}
