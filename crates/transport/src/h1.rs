@@ -12,6 +12,8 @@
 mod body;
 mod chunked;
 mod head;
+mod lines;
+mod long_head;
 mod pipeline;
 mod response;
 
@@ -32,8 +34,9 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Interim (1xx) responses before a final one.
     pub interim_max: usize,
-    /// Bytes of a response above another limit that are read for the sake of the responses behind
-    /// it. With more, the connection ends there. Time bounds it too: the request timeout.
+    /// Bytes of head, and again of content, that are read of a response above another limit for the
+    /// sake of the responses behind it. With more, the connection ends there. Time bounds it too:
+    /// the request timeout.
     pub skipped_bytes_max: u64,
 }
 

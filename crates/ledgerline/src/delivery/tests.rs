@@ -1,6 +1,5 @@
 //! The machine in virtual time.
 
-use bytes::Bytes;
 use ledgerline_transport::Cause;
 
 use super::{window::Window, *};

@@ -19,6 +19,11 @@ pub(super) struct Body {
 }
 
 impl Body {
+    /// Of a response whose head is above this limit, if it is above one.
+    pub(super) fn new(too_large: Option<TooLarge>) -> Self {
+        Self { too_large, ..Self::default() }
+    }
+
     /// Notes that so many bytes of content come next.
     pub(super) fn announce(&mut self, count: u64, limits: &Limits) {
         self.announced = self.announced.saturating_add(count);
@@ -29,11 +34,17 @@ impl Body {
         }
     }
 
-    /// Notes one byte that is beyond the limit of another part of the response.
-    pub(super) fn skip(&mut self, part: Part, limit: usize, limits: &Limits) {
+    /// Notes bytes that are beyond the limit of another part of the response.
+    pub(super) fn skip(&mut self, count: u64, part: Part, limit: usize, limits: &Limits) {
         self.cut(part, limit);
-        self.announced = self.announced.saturating_add(1);
+        self.announced = self.announced.saturating_add(count);
         self.is_given_up |= self.announced > limits.skipped_bytes_max;
+    }
+
+    /// How many bytes may be skipped before the response is given up, and the one that has it so.
+    pub(super) fn skippable(&self, limits: &Limits) -> usize {
+        let left = limits.skipped_bytes_max.saturating_sub(self.announced);
+        usize::try_from(left).unwrap_or(usize::MAX).saturating_add(1)
     }
 
     /// Makes room for all that was announced.

@@ -3,18 +3,16 @@
 //! Invariant: only what stands between a chunk's two line ends reaches the content; sizes, chunk
 //! extensions and trailer fields are checked and dropped.
 //!
-//! Limit: content, extensions over all chunks, and trailers are each bounded by [`Limits`]. A bare
-//! line feed is refused where RFC 9112 section 2.2 would let it pass in a head, since
-//! implementations that disagree about it see different chunks.
-
-use httparse::{EMPTY_HEADER, Status};
+//! Limit: content, extensions over all chunks, and trailers each have a limit in [`Limits`], above
+//! which the content is not kept. A bare line feed is refused where RFC 9112 section 2.2 would let
+//! it pass in a head, since implementations that disagree about it see different chunks.
 
 use super::{
     Limits,
-    body::{Body, append},
-    head::syntax,
+    body::Body,
+    lines::{Line, LineReader, parse_field},
 };
-use crate::{Cause, Garbled, Part, TooLarge};
+use crate::{Cause, Garbled, Part};
 
 /// One content on its way out of its chunks.
 #[derive(Debug, Default)]
@@ -24,7 +22,15 @@ pub(super) struct ChunkDecoder {
     size: usize,
     size_digits: u32,
     extension_bytes: usize,
-    trailers: Vec<u8>,
+    trailers: Trailers,
+}
+
+/// The trailer fields, which are checked and dropped.
+#[derive(Debug, Default)]
+struct Trailers {
+    lines: LineReader,
+    bytes_read: usize,
+    count: usize,
 }
 
 /// What the next byte belongs to.
@@ -65,7 +71,12 @@ impl ChunkDecoder {
                     }
                     continue;
                 }
-                (At::Trailers, _) => return self.read_trailers(bytes, limits),
+                (At::Trailers, _) => {
+                    if self.read_trailer(bytes, body, limits)? {
+                        return Ok(true);
+                    }
+                    continue;
+                }
                 (At::DataReturn, b'\r') => At::DataLineFeed,
                 (At::DataLineFeed, b'\n') => {
                     self.size_digits = 0;
@@ -84,7 +95,7 @@ impl ChunkDecoder {
     /// Bytes held, apart from the content.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        self.trailers.capacity()
+        self.trailers.lines.held_bytes()
     }
 
     fn read_size_line(&mut self, byte: u8, body: &mut Body, limits: &Limits) -> Result<At, Cause> {
@@ -127,7 +138,7 @@ impl ChunkDecoder {
     fn count_extension_byte(&mut self, body: &mut Body, limits: &Limits) {
         let limit = limits.head_bytes_max;
         if self.extension_bytes == limit {
-            body.skip(Part::ExtensionBytes, limit, limits);
+            body.skip(1, Part::ExtensionBytes, limit, limits);
         } else {
             self.extension_bytes += 1;
         }
@@ -138,31 +149,35 @@ impl ChunkDecoder {
         if self.size == 0 { At::Trailers } else { At::Data }
     }
 
-    fn read_trailers(&mut self, bytes: &mut &[u8], limits: &Limits) -> Result<bool, Cause> {
+    /// Takes one trailer field, or part of one; true if it was the end of them.
+    fn read_trailer(
+        &mut self,
+        bytes: &mut &[u8],
+        body: &mut Body,
+        limits: &Limits,
+    ) -> Result<bool, Cause> {
         let limit = limits.head_bytes_max;
-        // The usual case needs neither the copy nor the parser.
-        if self.trailers.is_empty() && bytes.starts_with(b"\r\n") {
-            *bytes = &bytes[2..];
-            return Ok(true);
+        let Trailers { lines, bytes_read, count } = &mut self.trailers;
+        let room = if *bytes_read < limit { limit - *bytes_read } else { body.skippable(limits) };
+        let window = &bytes[..room.min(bytes.len())];
+        let mut rest = window;
+        let line = lines.read(&mut rest, limit).map_err(|_| Cause::Garbled(Garbled::Trailer))?;
+        let taken = window.len() - rest.len();
+        *bytes = &bytes[taken..];
+        if *bytes_read < limit {
+            *bytes_read += taken;
+        } else {
+            body.skip(taken as u64, Part::TrailerBytes, limit, limits);
         }
-        let held = self.trailers.len();
-        let taken = bytes.len().min(limit - held);
-        append(&mut self.trailers, &bytes[..taken], limit);
-        let mut fields = vec![EMPTY_HEADER; limits.headers_max];
-        let parsed = httparse::parse_headers(&self.trailers, &mut fields);
-        match parsed.map_err(|error| match syntax(error, limits) {
-            Cause::Garbled(_) => Cause::Garbled(Garbled::Trailer),
-            too_large => too_large,
-        })? {
-            Status::Complete((length, _)) => {
-                *bytes = &bytes[length - held..];
-                Ok(true)
-            }
-            Status::Partial if self.trailers.len() == limit => {
-                Err(Cause::TooLarge(TooLarge { part: Part::TrailerBytes, limit }))
-            }
-            Status::Partial => {
-                *bytes = &bytes[taken..];
+        match line {
+            None => Ok(false),
+            Some(Line::Empty) => Ok(true),
+            Some(Line::Whole(line) | Line::Cut(line)) => {
+                parse_field(line).ok_or(Cause::Garbled(Garbled::Trailer))?;
+                *count += 1;
+                if *count > limits.headers_max {
+                    body.skip(0, Part::Headers, limits.headers_max, limits);
+                }
                 Ok(false)
             }
         }

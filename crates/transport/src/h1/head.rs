@@ -21,6 +21,8 @@ pub(super) struct Head {
     pub(super) date: Option<String>,
     pub(super) framing: Framing,
     pub(super) ending: Ending,
+    /// The limit that it is above.
+    pub(super) too_large: Option<TooLarge>,
 }
 
 /// Where the content ends.
@@ -64,18 +66,24 @@ impl Head {
         else {
             return Ok(None);
         };
+        let mut fields = Fields::default();
+        response.headers.iter().for_each(|header| fields.add(header));
+        Ok(Some((Self::new(status, version, fields)?, length)))
+    }
+
+    /// What the status and the fields say together.
+    pub(super) fn new(status: u16, version: u8, fields: Fields) -> Result<Self, Cause> {
         if status < 100 {
             return Err(Cause::Garbled(Garbled::Status(status)));
         }
         if status == 101 {
             return Err(Cause::Garbled(Garbled::Upgrade));
         }
-        let fields = Fields::read(response.headers);
         let old = version == 0;
         let framing = fields.framing(status, old)?;
         let ending = fields.ending(old, &framing);
         let Fields { content_type, retry_after, date, .. } = fields;
-        Ok(Some((Self { status, content_type, retry_after, date, framing, ending }, length)))
+        Ok(Self { status, content_type, retry_after, date, framing, ending, too_large: None })
     }
 
     /// Whether a final response is still to come.
@@ -85,8 +93,8 @@ impl Head {
 }
 
 /// What the header fields say, each list joined over its lines.
-#[derive(Default)]
-struct Fields {
+#[derive(Debug, Default)]
+pub(super) struct Fields {
     content_type: Option<String>,
     retry_after: Option<String>,
     date: Option<String>,
@@ -97,7 +105,7 @@ struct Fields {
 }
 
 /// The values of `content-length`.
-#[derive(Default)]
+#[derive(Debug, Default)]
 enum Lengths {
     #[default]
     Absent,
@@ -106,7 +114,7 @@ enum Lengths {
 }
 
 /// The values of `transfer-encoding`.
-#[derive(Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 enum Codings {
     #[default]
     Absent,
@@ -116,27 +124,31 @@ enum Codings {
 }
 
 impl Fields {
-    fn read(headers: &[Header<'_>]) -> Self {
-        let mut fields = Self::default();
-        for Header { name, value } in headers {
-            if name.eq_ignore_ascii_case("content-length") {
-                elements(value).for_each(|element| fields.add_length(element));
-            } else if name.eq_ignore_ascii_case("transfer-encoding") {
-                fields.add_codings(value);
-            } else if name.eq_ignore_ascii_case("connection") {
-                for element in elements(value) {
-                    fields.close |= element.eq_ignore_ascii_case(b"close");
-                    fields.keep_alive |= element.eq_ignore_ascii_case(b"keep-alive");
-                }
-            } else if name.eq_ignore_ascii_case("content-type") && fields.content_type.is_none() {
-                fields.content_type = text(value);
-            } else if name.eq_ignore_ascii_case("retry-after") && fields.retry_after.is_none() {
-                fields.retry_after = text(value);
-            } else if name.eq_ignore_ascii_case("date") && fields.date.is_none() {
-                fields.date = text(value);
+    /// Takes in one more field.
+    pub(super) fn add(&mut self, Header { name, value }: &Header<'_>) {
+        if name.eq_ignore_ascii_case(CONTENT_LENGTH) {
+            elements(value).for_each(|element| self.add_length(element));
+        } else if name.eq_ignore_ascii_case(TRANSFER_ENCODING) {
+            self.add_codings(value);
+        } else if name.eq_ignore_ascii_case(CONNECTION) {
+            for element in elements(value) {
+                self.close |= element.eq_ignore_ascii_case(b"close");
+                self.keep_alive |= element.eq_ignore_ascii_case(b"keep-alive");
             }
+        } else if name.eq_ignore_ascii_case("content-type") && self.content_type.is_none() {
+            self.content_type = text(value);
+        } else if name.eq_ignore_ascii_case("retry-after") && self.retry_after.is_none() {
+            self.retry_after = text(value);
+        } else if name.eq_ignore_ascii_case("date") && self.date.is_none() {
+            self.date = text(value);
         }
-        fields
+    }
+
+    /// Whether the end of the content, or of the connection, depends on the field of this name.
+    pub(super) fn are_framed_by(name: &str) -> bool {
+        [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION]
+            .iter()
+            .any(|framing| name.eq_ignore_ascii_case(framing))
     }
 
     /// Equal lengths may be merged, anything else is an error (RFC 9112 section 6.3, rule 5).
@@ -216,7 +228,7 @@ pub(super) fn foreign(window: &[u8]) -> Option<Garbled> {
 }
 
 /// Our own words for what the parser refused.
-pub(super) fn syntax(error: httparse::Error, limits: &Limits) -> Cause {
+fn syntax(error: httparse::Error, limits: &Limits) -> Cause {
     match error {
         httparse::Error::TooManyHeaders => {
             Cause::TooLarge(TooLarge { part: Part::Headers, limit: limits.headers_max })
@@ -240,3 +252,7 @@ fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn text(value: &[u8]) -> Option<String> {
     str::from_utf8(value.trim_ascii()).ok().filter(|text| text.is_ascii()).map(str::to_owned)
 }
+
+const CONTENT_LENGTH: &str = "content-length";
+const TRANSFER_ENCODING: &str = "transfer-encoding";
+const CONNECTION: &str = "connection";

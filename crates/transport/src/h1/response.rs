@@ -2,13 +2,15 @@
 //!
 //! Invariant: bytes are consumed up to the end of the response they belong to, never beyond it.
 //!
-//! Limit: holds one partial head and one partial content, each within [`Limits`]. A head that
-//! arrives in pieces is parsed again with each piece, which the limit on its size keeps cheap.
+//! Limit: holds one partial head and one partial content, each within [`Limits`]; of what is larger
+//! only what has to be known of it. A head that arrives in pieces is parsed again with each piece,
+//! which the limit on its size keeps cheap.
 
 use super::{
     Limits,
     body::{Body, append},
     head::{Ending, Framing, Head, foreign},
+    long_head::LongHead,
 };
 use crate::{Answer, Cause, Garbled, Part, TooLarge};
 
@@ -17,6 +19,8 @@ use crate::{Answer, Cause, Garbled, Part, TooLarge};
 pub(super) struct ResponseReader {
     limits: Limits,
     head: Vec<u8>,
+    /// In place of `head`, once that is above a limit.
+    long_head: Option<LongHead>,
     interim: usize,
     /// The current response began before its request was wholly written.
     is_early: bool,
@@ -47,6 +51,7 @@ impl ResponseReader {
         Self {
             limits,
             head: Vec::new(),
+            long_head: None,
             interim: 0,
             is_early: false,
             completed: 0,
@@ -73,7 +78,7 @@ impl ResponseReader {
             if bytes.is_empty() {
                 return Ok(None);
             }
-            if self.head.is_empty() {
+            if !self.is_in_head() {
                 self.is_early = !is_request_written;
             }
             let Some(head) = self.read_head(bytes)? else { return Ok(None) };
@@ -108,6 +113,7 @@ impl ResponseReader {
     /// Lets go of everything held.
     pub(super) fn clear(&mut self) {
         self.head = Vec::new();
+        self.long_head = None;
         self.content = None;
     }
 
@@ -118,7 +124,7 @@ impl ResponseReader {
 
     /// Whether part of a final response has been read.
     pub(super) fn is_midway(&self) -> bool {
-        self.content.is_some() || !self.head.is_empty()
+        self.content.is_some() || self.is_in_head()
     }
 
     /// Bytes of memory held for a response.
@@ -131,10 +137,23 @@ impl ResponseReader {
             };
             content.body.held_bytes() + trailers
         });
-        self.head.capacity() + content
+        let long_head = self.long_head.as_ref().map_or(0, LongHead::held_bytes);
+        self.head.capacity() + long_head + content
+    }
+
+    /// Whether part of a head has been read.
+    fn is_in_head(&self) -> bool {
+        !self.head.is_empty() || self.long_head.is_some()
     }
 
     fn read_head(&mut self, bytes: &mut &[u8]) -> Result<Option<Head>, Cause> {
+        if let Some(long) = &mut self.long_head {
+            let head = long.read(bytes, &self.limits)?;
+            if head.is_some() {
+                self.long_head = None;
+            }
+            return Ok(head);
+        }
         let limit = self.limits.head_bytes_max;
         let held = self.head.len();
         let taken = bytes.len().min(limit - held);
@@ -145,19 +164,33 @@ impl ResponseReader {
             append(&mut self.head, &bytes[..taken], limit);
             &self.head
         };
-        if let Some((head, length)) = Head::parse(window, &self.limits)? {
-            *bytes = &bytes[length - held..];
-            self.head.clear();
-            return Ok(Some(head));
+        let too_large = match Head::parse(window, &self.limits) {
+            Ok(Some((head, length))) => {
+                *bytes = &bytes[length - held..];
+                self.head.clear();
+                return Ok(Some(head));
+            }
+            Ok(None) if window.len() < limit => {
+                if held == 0 {
+                    append(&mut self.head, bytes, limit);
+                }
+                *bytes = &[];
+                return Ok(None);
+            }
+            Ok(None) => TooLarge { part: Part::HeadBytes, limit },
+            Err(Cause::TooLarge(too_large)) => too_large,
+            Err(other) => return Err(other),
+        };
+        let mut long = LongHead::new(too_large);
+        let mut rest = window;
+        let head = long.read(&mut rest, &self.limits)?;
+        *bytes = &bytes[window.len() - rest.len() - held..];
+        self.head = Vec::new();
+        if head.is_some() {
+            return Ok(head);
         }
-        if window.len() == limit {
-            return Err(Cause::TooLarge(TooLarge { part: Part::HeadBytes, limit }));
-        }
-        if held == 0 {
-            append(&mut self.head, bytes, limit);
-        }
-        *bytes = &[];
-        Ok(None)
+        self.long_head = Some(long);
+        self.read_head(bytes)
     }
 
     fn begin(&mut self, head: Head) -> Result<(), Cause> {
@@ -169,10 +202,10 @@ impl ResponseReader {
             self.interim += 1;
             return Ok(());
         }
-        let Head { status, content_type, retry_after, date, framing, ending } = head;
+        let Head { status, content_type, retry_after, date, framing, ending, too_large } = head;
         self.interim = 0;
         self.ending = ending;
-        let mut body = Body::default();
+        let mut body = Body::new(too_large);
         if let Framing::Length(length) = framing {
             body.announce(length, &self.limits);
             body.reserve();

@@ -58,8 +58,8 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn pipeline(requests: u64) -> Pipeline {
-    let mut pipeline = Pipeline::new(limits(), TIMEOUT);
+fn pipeline(requests: u64, limits: Limits) -> Pipeline {
+    let mut pipeline = Pipeline::new(limits, TIMEOUT);
     for id in 0..requests {
         pipeline.push(Instant::now(), id, Bytes::from_static(HEAD), vec![]);
     }
@@ -72,13 +72,18 @@ fn events(pipeline: &mut Pipeline) -> Vec<Event> {
 
 /// Reads the pieces, then the end, with all requests written before.
 fn outcome<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Event> {
-    let mut pipeline = pipeline(6);
+    outcome_within(limits(), pieces)
+}
+
+fn outcome_within<'a>(limits: Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Event> {
+    let bound = 2 * limits.head_bytes_max + limits.body_bytes_max;
+    let mut pipeline = pipeline(6, limits);
     pipeline.wrote(Instant::now(), 6 * HEAD.len());
     pipeline.flushed();
     while pipeline.events.pop_front().is_some() {}
     for piece in pieces {
         pipeline.read(piece);
-        assert!(pipeline.held_bytes() <= 2 * limits().head_bytes_max + limits().body_bytes_max);
+        assert!(pipeline.held_bytes() <= bound);
     }
     pipeline.eof();
     let events = events(&mut pipeline);
@@ -136,7 +141,9 @@ fn garbage_at_any_byte_leaves_the_answers_before_it() {
 enum Step {
     Push(usize),
     Write(Index),
+    Flush,
     Read(Vec<u8>),
+    Finish,
     Eof,
     Wait(Duration),
 }
@@ -145,6 +152,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..20_usize).prop_map(Step::Push),
         4 => any::<Index>().prop_map(Step::Write),
+        2 => Just(Step::Flush),
+        1 => Just(Step::Finish),
         4 => response().prop_map(|response| Step::Read(response.to_vec())),
         2 => stream().prop_map(Step::Read),
         2 => (response(), any::<Index>())
@@ -170,8 +179,9 @@ fn check(pipeline: &mut Pipeline, known: &mut BTreeMap<u64, Known>) {
         assert!(!request.ended, "{event:?} after the final event");
         match event.what {
             What::FirstByte(_) => assert!(!std::mem::replace(&mut request.begun, true)),
-            What::Answered(_) => {
+            What::Answered(answer) => {
                 assert!(request.begun, "answered before it was begun");
+                assert!(answer.is_early || request.unwritten == 0, "in time for what was not sent");
                 request.ended = true;
             }
             What::Failed(failure) => {
@@ -208,10 +218,38 @@ proptest! {
         prop_assert_eq!(&whole, &outcome(pieces));
     }
 
+    /// Only the content is gone of what is above a limit.
+    #[test]
+    fn a_response_above_a_limit_is_framed_as_one_within(stream in stream(), cut in 1..40_usize) {
+        let within = Limits { head_bytes_max: 1_000, headers_max: 9, body_bytes_max: 1_000,
+            interim_max: 2, skipped_bytes_max: 1_000 };
+        let above = Limits { head_bytes_max: 40, headers_max: 1, body_bytes_max: 1, ..within };
+        let within = outcome_within(within, [&stream[..]]);
+        let above = outcome_within(above, stream.chunks(cut));
+        for (within, above) in within.iter().zip(&above) {
+            match (&within.what, &above.what) {
+                (What::Answered(within), What::Answered(above)) => {
+                    let body = if above.too_large.is_some() { Bytes::new() } else { within.body.clone() };
+                    let expected = Answer { body, too_large: above.too_large, ..within.clone() };
+                    prop_assert_eq!(&expected, above);
+                }
+                // The status is all that is told of it, so that its end needs not be seen.
+                (What::Failed(_), What::Answered(answer)) => prop_assert!(answer.too_large.is_some()),
+                (What::Failed(_), What::Failed(_)) => {}
+                // A changed byte made a line too long for its name to count.
+                (What::Answered(_), What::Failed(failure)) => {
+                    let is_hidden = matches!(failure.cause, Cause::TooLarge(_));
+                    prop_assert!(is_hidden || failure.cause == Cause::EndedEarlier, "{}", failure);
+                }
+                (What::FirstByte(_), _) | (_, What::FirstByte(_)) => unreachable!("all were begun"),
+            }
+        }
+    }
+
     #[test]
     fn every_request_ends_exactly_once_whatever_happens(steps in vec(step(), 0..40)) {
         let mut now = Instant::now();
-        let mut pipeline = pipeline(0);
+        let mut pipeline = pipeline(0, limits());
         let mut known = BTreeMap::new();
         for step in steps {
             match step {
@@ -234,6 +272,8 @@ proptest! {
                         written -= part;
                     }
                 }
+                Step::Flush => pipeline.flushed(),
+                Step::Finish => pipeline.finish(),
                 Step::Read(bytes) => pipeline.read(&bytes),
                 Step::Eof => pipeline.eof(),
                 Step::Wait(duration) => {

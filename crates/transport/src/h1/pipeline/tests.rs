@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     Certainty::{Ambiguous, NotProcessed},
-    Garbled,
+    Garbled, Part, TooLarge,
 };
 
 const HEAD: &[u8] = b"POST / HTTP/1.1\r\n\r\n";
@@ -199,6 +199,166 @@ fn while_the_last_answer_is_under_way_its_own_request_goes_on() {
     let mut pipeline = pipeline(2, REQUEST_BYTES - 3);
     pipeline.read(&CLOSING[..CLOSING.len() - 2]);
     assert_eq!(unwritten(&pipeline), &BODY[BODY.len() - 3..]);
+}
+
+/// Whether the answers were early, in order.
+fn earliness(pipeline: &mut Pipeline) -> Vec<bool> {
+    let events = std::iter::from_fn(|| pipeline.poll_event());
+    let answers = events.filter_map(|event| match event.what {
+        What::Answered(answer) => Some(answer.is_early),
+        _ => None,
+    });
+    answers.collect()
+}
+
+#[test]
+fn an_answer_is_early_if_it_begins_before_its_request_has_left() {
+    let now = Instant::now();
+    let mut unwritten = pipeline(1, REQUEST_BYTES - 1);
+    unwritten.read(CREATED);
+    assert_eq!(earliness(&mut unwritten), [true]);
+
+    // The rest is written between the first byte of the answer and the last.
+    let mut caught_up = pipeline(1, REQUEST_BYTES - 1);
+    caught_up.read(&CREATED[..1]);
+    caught_up.wrote(now, 1);
+    caught_up.flushed();
+    caught_up.read(&CREATED[1..]);
+    assert_eq!(earliness(&mut caught_up), [true]);
+    assert!(caught_up.is_open());
+
+    // All of it was taken, but lies in a buffer of this process.
+    let mut buffered = pipeline(2, REQUEST_BYTES);
+    buffered.wrote(now, REQUEST_BYTES);
+    buffered.read(&CREATED.repeat(2));
+    assert_eq!(earliness(&mut buffered), [false, true]);
+    assert!(buffered.is_open());
+
+    // Going on is allowed before the end of a request; what comes after it is in time.
+    let mut continued = pipeline(1, REQUEST_BYTES - 1);
+    continued.read(b"HTTP/1.1 100 Continue\r\n\r\n");
+    continued.wrote(now, 1);
+    continued.flushed();
+    continued.read(CREATED);
+    assert_eq!(earliness(&mut continued), [false]);
+
+    // The answer to the first came in time, and in the same read one to the unfinished second.
+    let mut second = pipeline(2, 2 * REQUEST_BYTES - 1);
+    second.read(&CREATED.repeat(2));
+    assert_eq!(earliness(&mut second), [false, true]);
+    assert!(second.must_close());
+}
+
+#[test]
+fn bytes_before_the_first_byte_of_a_request_are_no_answer_to_it() {
+    let unsolicited = || Err((NotProcessed, Cause::Unsolicited));
+    // Behind the answer to the request before, in one read and in two.
+    for (first, second) in [([CREATED, CREATED].concat(), vec![]), (CREATED.into(), CREATED.into())]
+    {
+        let mut pipeline = pipeline(2, REQUEST_BYTES);
+        pipeline.read(&first);
+        pipeline.read(&second);
+        assert_eq!(ends(&mut pipeline), [(1, Ok(201)), (2, unsolicited())]);
+        assert!(pipeline.must_close());
+    }
+    // One byte is enough, and an empty line is no exception.
+    for surplus in [&b"H"[..], b"\r\n", b"x"] {
+        let mut pipeline = pipeline(2, REQUEST_BYTES);
+        pipeline.read(&[CREATED, surplus].concat());
+        assert_eq!(ends(&mut pipeline), [(1, Ok(201)), (2, unsolicited())]);
+    }
+    // On a fresh connection, before anything was written.
+    for surplus in [CREATED, b"H"] {
+        let mut pipeline = pipeline(1, 0);
+        pipeline.read(surplus);
+        assert_eq!(ends(&mut pipeline), [(1, unsolicited())]);
+        assert_eq!(unwritten(&pipeline), b"");
+    }
+}
+
+#[test]
+fn a_server_that_speaks_first_speaks_another_protocol() {
+    let cases = [(&b"SSH-2.0-x\r\n"[..], Garbled::Ssh), (b"220 smtp\r\n", Garbled::StatusLine)];
+    for (greeting, garbled) in cases {
+        for (written, certainty) in
+            [(0, NotProcessed), (1, NotProcessed), (REQUEST_BYTES, Ambiguous)]
+        {
+            let mut pipeline = pipeline(1, written);
+            pipeline.read(greeting);
+            let expected = Err((certainty, Cause::Garbled(garbled)));
+            assert_eq!(ends(&mut pipeline), [(1, expected)], "{written} written");
+        }
+    }
+}
+
+#[test]
+fn an_answer_above_a_limit_is_told_whatever_ends_the_connection() {
+    let head = |fields: &str| {
+        let length = Limits::default().body_bytes_max + 1;
+        format!("HTTP/1.1 201 Created\r\n{fields}content-length: {length}\r\n\r\n")
+    };
+    type Ending<'a> = &'a dyn Fn(&mut Pipeline);
+    let endings: [(Ending<'_>, Cause); 3] = [
+        (&Pipeline::eof, Cause::Truncated),
+        (&|pipeline| pipeline.handle_timeout(Instant::now() + TIMEOUT), Cause::GivenUpEarlier),
+        (&|pipeline| pipeline.fail(Cause::TaskEnded), Cause::TaskEnded),
+    ];
+    for (end, cause) in endings {
+        let mut pipeline = pipeline(3, 2 * REQUEST_BYTES);
+        pipeline.read(head("").as_bytes());
+        pipeline.read(b"some of it");
+        end(&mut pipeline);
+        let failed = |certainty| Err((certainty, cause.clone()));
+        let expected = [(1, Ok(201)), (2, failed(Ambiguous)), (3, failed(NotProcessed))];
+        assert_eq!(ends(&mut pipeline), expected);
+        assert!(pipeline.must_close());
+    }
+    // The server had said that it processes nothing more.
+    let mut pipeline = pipeline(2, 2 * REQUEST_BYTES);
+    pipeline.read(head("connection: close\r\n").as_bytes());
+    pipeline.eof();
+    let ended = Err((NotProcessed, Cause::Truncated));
+    assert_eq!(ends(&mut pipeline), [(1, Ok(201)), (2, ended)]);
+}
+
+#[test]
+fn an_answer_above_a_limit_leaves_the_connection_to_the_next() {
+    let length = Limits::default().body_bytes_max + 1;
+    let mut pipeline = pipeline(2, 2 * REQUEST_BYTES);
+    pipeline.read(format!("HTTP/1.1 400 Bad\r\ncontent-length: {length}\r\n\r\n").as_bytes());
+    pipeline.read(&vec![b'x'; length]);
+    pipeline.read(CREATED);
+    let events: Vec<_> = std::iter::from_fn(|| pipeline.poll_event()).collect();
+    let [.., Event { what: What::Answered(large), .. }, Event { what: What::Answered(next), .. }] =
+        &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    let limit = TooLarge { part: Part::BodyBytes, limit: length - 1 };
+    assert_eq!((large.status, large.too_large, &large.body[..]), (400, Some(limit), &b""[..]));
+    assert_eq!((next.status, next.too_large, &next.body[..]), (201, None, &b"ok"[..]));
+    assert!(pipeline.is_open());
+}
+
+#[test]
+fn a_finishing_connection_ends_with_its_last_answer() {
+    let mut idle = pipeline(0, 0);
+    idle.finish();
+    assert!(idle.must_close());
+
+    let mut busy = pipeline(2, REQUEST_BYTES);
+    busy.finish();
+    assert!(!busy.is_open() && !busy.must_close());
+    assert_eq!(unwritten(&busy).len(), REQUEST_BYTES, "what was pushed is still sent");
+    busy.wrote(Instant::now(), REQUEST_BYTES);
+    busy.flushed();
+    busy.push(Instant::now(), 9, Bytes::from_static(HEAD), vec![]);
+    busy.read(CREATED);
+    assert!(!busy.must_close());
+    busy.read(CREATED);
+    assert!(busy.must_close());
+    let not_open = Err((NotProcessed, Cause::NotOpen));
+    assert_eq!(ends(&mut busy), [(9, not_open), (1, Ok(201)), (2, Ok(201))]);
 }
 
 #[test]

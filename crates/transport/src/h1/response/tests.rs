@@ -185,16 +185,134 @@ fn each_limit_is_met_and_not_crossed() {
         assert_eq!(bodies(response(limit).as_bytes()).len(), 1, "{part}: {limit}");
         let raw = response(limit + 1);
         let too_large = TooLarge { part, limit };
-        if matches!(part, Part::BodyBytes | Part::ExtensionBytes) {
-            assert_eq!(above(raw.as_bytes()), too_large, "{part}: {limit} and one");
-        } else {
+        if part == Part::InterimResponses {
             assert_eq!(refusal(raw.as_bytes()), Cause::TooLarge(too_large), "{part}: {limit} + 1");
+        } else {
+            assert_eq!(above(raw.as_bytes()), too_large, "{part}: {limit} and one");
         }
     }
     let huge = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999999\r\n\r\n";
     assert_eq!(above(huge), TooLarge { part: Part::BodyBytes, limit: 64 });
     let huge = format!("{CHUNKED}ffffffffffffffff\r\n");
     assert_eq!(above(huge.as_bytes()), TooLarge { part: Part::BodyBytes, limit: 64 });
+}
+
+#[test]
+fn a_response_above_a_limit_is_read_to_its_end() {
+    const CHUNKED: &str = "HTTP/1.1 201 X\r\ntransfer-encoding: chunked\r\n\r\n";
+    let long = "x".repeat(300);
+    let cases = [
+        (Part::BodyBytes, format!("HTTP/1.1 201 X\r\ncontent-length: 300\r\n\r\n{long}")),
+        (Part::BodyBytes, format!("{CHUNKED}12c\r\n{long}\r\n1\r\nx\r\n0\r\na: b\r\n\r\n")),
+        (Part::ExtensionBytes, format!("{CHUNKED}1;{long}\r\nx\r\n0\r\n\r\n")),
+        (Part::TrailerBytes, format!("{CHUNKED}1\r\nx\r\n0\r\na: {long}\r\nb: c\r\n\r\n")),
+        (Part::Headers, format!("{CHUNKED}1\r\nx\r\n0\r\n{}\r\n", "a: b\r\n".repeat(20))),
+        (Part::HeadBytes, format!("HTTP/1.1 201 X\r\na: {long}\r\ncontent-length: 1\r\n\r\nx")),
+        (Part::HeadBytes, format!("HTTP/1.1 201 X\ncontent-length: 0\nb: c\na: {long}\n\n")),
+        (
+            Part::HeadBytes,
+            format!(
+                "HTTP/1.1 201 X\r\n{}transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+                "name: a value of some length\r\n".repeat(9)
+            ),
+        ),
+        (
+            Part::Headers,
+            format!("HTTP/1.1 201 X\r\n{}content-length: 1\r\n\r\nx", "a: b\r\n".repeat(20)),
+        ),
+    ];
+    for (part, raw) in cases {
+        // The connection goes on behind it.
+        let raw = format!("{raw}HTTP/1.1 202 Y\r\nretry-after: 7\r\ncontent-length: 2\r\n\r\nok");
+        let (answers, cause) = read(raw.as_bytes());
+        assert_eq!(cause, None, "{raw}");
+        let [large, next] = &answers[..] else { panic!("{answers:?} of {raw}") };
+        let limit = large.too_large.expect("it is above a limit");
+        assert_eq!((large.status, &large.body[..], limit.part), (201, &b""[..], part), "{raw}");
+        assert_eq!((next.status, &next.body[..], next.too_large), (202, &b"ok"[..], None));
+        assert_eq!((large.number_on_connection, next.number_on_connection), (0, 1));
+    }
+}
+
+#[test]
+fn the_fields_of_a_head_above_a_limit_are_handed_on() {
+    let raw = format!(
+        "HTTP/1.1 503 Busy\r\nretry-after: 9\r\nlong: {}\r\n{}content-type: a/b\r\n\
+         content-length: 2\r\nconnection: close\r\n\r\nno",
+        "x".repeat(600),
+        "a: b\r\n".repeat(4),
+    );
+    let (answers, _) = read(raw.as_bytes());
+    assert_eq!((answers[0].status, answers[0].retry_after.as_deref()), (503, Some("9")));
+    assert_eq!(answers[0].content_type.as_deref(), Some("a/b"));
+}
+
+#[test]
+fn what_a_limit_hides_the_end_of_is_refused() {
+    let long = "x".repeat(300);
+    for raw in [
+        format!("HTTP/1.1 201 {long}\r\ncontent-length: 0\r\n\r\n"),
+        format!("HTTP/1.1 201 X\r\ntransfer-encoding: chunked,{long}\r\n\r\n"),
+        format!("HTTP/1.1 201 X\r\nConnection: {long}\r\ncontent-length: 0\r\n\r\n"),
+        format!("HTTP/1.1 201 X\r\n{}", "a: b\r\n".repeat(300)),
+        format!("HTTP/1.1 201 X\r\na: {}", long.repeat(4)),
+    ] {
+        let cause = refusal(raw.as_bytes());
+        assert!(matches!(cause, Cause::TooLarge(_)) && cause.is_unreadable(), "{cause}: {raw}");
+    }
+    for (raw, garbled) in [
+        (format!("HTTP/1.1 201 X\r\na: {long}\r\nno field\r\n\r\n"), Garbled::Header),
+        (format!("HTTP/1.1 201 X\r\na: {long}\0\r\n\r\n"), Garbled::Header),
+        (format!("HTTP/1.1 201 X\r\na : {long}\r\n\r\n"), Garbled::Header),
+        (format!("HTTP/1.1 101 X\r\na: {long}\r\n\r\n"), Garbled::Upgrade),
+        (
+            format!("HTTP/1.1 201 X\r\na: {long}\r\ncontent-length: x\r\n\r\n"),
+            Garbled::ContentLength,
+        ),
+    ] {
+        assert_eq!(refusal(raw.as_bytes()), Cause::Garbled(garbled), "{raw}");
+    }
+}
+
+#[test]
+fn a_response_far_above_a_limit_is_answered_and_ends_the_connection() {
+    let endless = "x".repeat(1_001);
+    for raw in [
+        "HTTP/1.1 201 X\r\ncontent-length: 1001\r\n\r\n".to_owned(),
+        "HTTP/1.1 201 X\r\ntransfer-encoding: chunked\r\n\r\n3e9\r\n".to_owned(),
+        format!("HTTP/1.1 201 X\r\n\r\n{endless}"),
+        format!("HTTP/1.1 201 X\r\ntransfer-encoding: chunked\r\n\r\n1;{endless}{endless}"),
+        format!("HTTP/1.1 201 X\r\ntransfer-encoding: chunked\r\n\r\n0\r\na: {endless}{endless}"),
+    ] {
+        for step in [1, 7, raw.len()] {
+            let mut reader = ResponseReader::new(limits());
+            let answer = raw
+                .as_bytes()
+                .chunks(step)
+                .find_map(|mut piece| reader.read(&mut piece, true).expect("it can be framed"));
+            let answer = answer.unwrap_or_else(|| panic!("no answer: {raw}"));
+            assert!(answer.status == 201 && answer.too_large.is_some(), "{raw}");
+            assert_eq!(reader.ending(), Ending::Undeclared, "{raw}");
+        }
+    }
+}
+
+#[test]
+fn a_server_of_another_protocol_is_named() {
+    for (raw, garbled) in [
+        (&b"SSH-2.0-OpenSSH_9.6\r\n"[..], Garbled::Ssh),
+        (b"\x15\x03\x01\x00\x02\x02\x16", Garbled::Tls),
+        (b"\x16\x03\x03\x00\x7a", Garbled::Tls),
+        (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", Garbled::Http2),
+        (b"\x00\x00\x12\x04\x01\x00\x00\x00\x00", Garbled::StatusLine),
+        (b"SIP/2.0 200 OK\r\n", Garbled::StatusLine),
+        (b"220 mail.example ESMTP\r\n", Garbled::StatusLine),
+        (b"\x15\x02", Garbled::StatusLine),
+        (b"\r\n", Garbled::StatusLine),
+    ] {
+        assert_eq!(refusal(raw), Cause::Garbled(garbled), "{}", raw.escape_ascii());
+        assert!(Cause::Garbled(garbled).is_unreadable());
+    }
 }
 
 #[test]
