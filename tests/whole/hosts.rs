@@ -103,6 +103,19 @@ fn a_wall_clock_that_is_set_moves_stamps_and_nothing_else() {
     assert!(report.delivery_ms.max < 2_000, "{:?}", report.delivery_ms);
 }
 
+#[test]
+fn a_wall_clock_that_is_far_off_makes_a_dead_letter() {
+    let storage = MemoryStorage::new();
+    let store = storage.start();
+    for ahead_us in [2 * 3_600_000_000, 0] {
+        set_wall_clock(&store, ahead_us);
+        store.record(&event("rr-1")).unwrap();
+    }
+    store.flush(WAIT).unwrap_err();
+    let accounts = store.accounts();
+    assert_eq!((accounts.delivered, accounts.dead_lettered), (1, 1), "{accounts:?}");
+}
+
 /// Lets the engine panic, and waits until it has.
 fn panic_and_wait(store: &Store, restarts: u32) {
     assert!(panic_engine(store));

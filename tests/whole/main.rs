@@ -7,6 +7,7 @@ mod bounds;
 mod causes;
 mod concurrency;
 mod delivery;
+mod double;
 mod expiry;
 mod faults;
 mod fields;

@@ -30,17 +30,21 @@
 //! # Ok::<(), ledgerline::testing::NotStored>(())
 //! ```
 
-use std::collections::{HashSet, VecDeque};
+mod answers;
+mod stored;
+
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ledgerline_codec::parse::{ParsedEvent, Scratch, parse_batch};
-use ledgerline_codec::{Outcome, Timestamp, Uuid};
 use ledgerline_transport::{Answer, Cause, Certainty, ConnectionEvent, Failure, IoFault, What};
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::answers::{BATCH_EVENTS_MAX, Events, answer};
+pub use self::stored::StoredEvent;
+use crate::clock::wall_clock;
 use crate::config::Config;
 use crate::delivery::BatchId;
 use crate::engine::{Command, Link};
@@ -49,7 +53,10 @@ use crate::store::Store;
 
 /// A DataStorage in this process's memory. Clones are the same one; any thread may use it.
 ///
-/// Holds at most 1,000,000 events, and answers 503 from then on.
+/// It answers as `ledgerline serve` does with its defaults: 500 events and 5 MiB a request, every
+/// field held to its limits, `event_timestamp` at most 7 days in the past and 60 minutes in the
+/// future, parents that must be stored, an equal repeat taken and another event under the same id
+/// refused. Holds at most 1,000,000 events, and answers 503 from then on.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStorage(Arc<Memory>);
 
@@ -63,46 +70,6 @@ pub enum Fault {
     Status(u16),
     /// The events are stored, but the answer is lost.
     AnswerLost,
-}
-
-/// An event as DataStorage has it.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct StoredEvent {
-    /// The id that the store gave it.
-    pub event_id: Uuid,
-    /// What happened.
-    pub event_type: String,
-    /// When.
-    pub event_timestamp: Timestamp,
-    /// The domain.
-    pub event_category: String,
-    /// The action.
-    pub event_action: String,
-    /// How it ended.
-    pub event_outcome: Outcome,
-    /// What joins the events of one story.
-    pub correlation_id: String,
-    /// The text of one JSON object, as it was recorded.
-    pub event_data: String,
-    /// Kind of actor.
-    pub actor_type: Option<String>,
-    /// Who acted.
-    pub actor_id: Option<String>,
-    /// Kind of resource.
-    pub resource_type: Option<String>,
-    /// Which resource.
-    pub resource_id: Option<String>,
-    /// Kubernetes namespace.
-    pub namespace: Option<String>,
-    /// Severity.
-    pub severity: Option<String>,
-    /// Duration in milliseconds.
-    pub duration_ms: Option<i32>,
-    /// Error code.
-    pub error_code: Option<String>,
-    /// Error text.
-    pub error_message: Option<String>,
 }
 
 /// [`MemoryStorage::wait_for`] has waited for too long.
@@ -128,8 +95,7 @@ struct Memory {
 
 #[derive(Debug, Default)]
 struct State {
-    events: Vec<StoredEvent>,
-    ids: HashSet<Uuid>,
+    events: Events,
     /// How the next requests fail.
     next_faults: VecDeque<Fault>,
     /// How every request fails after these.
@@ -153,6 +119,7 @@ impl MemoryStorage {
         let mut config = Config::new("http://memory.invalid");
         config.lanes = 2;
         config.buffer_bytes = Some(4 << 20);
+        config.batch_events_max = BATCH_EVENTS_MAX;
         config.flush_interval = Duration::from_millis(10);
         config.retry_delay_min = Duration::from_millis(1);
         config.retry_delay_max = Duration::from_millis(10);
@@ -171,7 +138,7 @@ impl MemoryStorage {
     /// All events, in the order in which they were stored.
     #[must_use]
     pub fn events(&self) -> Vec<StoredEvent> {
-        self.state().events.clone()
+        self.state().events.all.clone()
     }
 
     /// The events of a correlation id, as soon as there are `count` of them, in the order in which
@@ -188,7 +155,7 @@ impl MemoryStorage {
         let mut state = self.state();
         loop {
             let is_its = |event: &&StoredEvent| event.correlation_id == correlation_id;
-            let found: Vec<_> = state.events.iter().filter(is_its).cloned().collect();
+            let found: Vec<_> = state.events.all.iter().filter(is_its).cloned().collect();
             if found.len() >= count {
                 return Ok(found);
             }
@@ -201,6 +168,22 @@ impl MemoryStorage {
             let woken = self.0.changed.wait_timeout(state, left);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Stores the body of a batch request that no engine of this crate has made, or refuses it, and
+    /// gives the status and the JSON of the answer. No fault applies to it.
+    ///
+    /// ```
+    /// let storage = ledgerline::testing::MemoryStorage::new();
+    /// let (status, problem) = storage.post_batch(br#"[{"version":"1.0"}]"#);
+    /// assert_eq!(status, 400);
+    /// assert!(problem.contains("event 0: event_type is missing"));
+    /// ```
+    #[must_use]
+    pub fn post_batch(&self, body: &[u8]) -> (u16, String) {
+        let reply = self.state().events.post(body, wall_clock());
+        self.0.changed.notify_all();
+        (reply.status, reply.body)
     }
 
     /// Lets the next `requests` requests fail, after those of earlier calls.
@@ -243,55 +226,13 @@ impl MemoryStorage {
             Some(Fault::Status(status)) => return Ok(answer(status, "text/plain", "as asked")),
             Some(Fault::AnswerLost) | None => {}
         }
-        let mut scratch = Scratch::default();
-        let events = match parse_batch(body, usize::MAX, &mut scratch) {
-            Ok(events) => events,
-            Err(error) => {
-                return Ok(answer(400, "application/problem+json", &error.to_string()));
-            }
-        };
-        if state.events.len() + events.len() > EVENTS_MAX {
-            return Ok(answer(503, "text/plain", "the memory is full"));
-        }
-        let ids: Vec<_> = events.iter().map(|event| state.store(event)).collect();
+        let reply = state.events.post(body, wall_clock());
         self.0.changed.notify_all();
         if fault == Some(Fault::AnswerLost) {
             let cause = Cause::ClosedByServer;
             return Err(Failure { certainty: Certainty::Ambiguous, cause });
         }
-        let ids: Vec<_> = ids.iter().map(|id| format!("\"{id}\"")).collect();
-        let body = format!(r#"{{"event_ids":[{}],"message":"stored"}}"#, ids.join(","));
-        Ok(answer(201, "application/json", &body))
-    }
-}
-
-impl State {
-    /// Stores the event, unless it is there, and gives its id.
-    fn store(&mut self, event: &ParsedEvent<'_>) -> Uuid {
-        let event_id = event.event_id.unwrap_or_default();
-        if self.ids.insert(event_id) {
-            let text = |field: Option<&str>| field.map(str::to_owned);
-            self.events.push(StoredEvent {
-                event_id,
-                event_type: event.event_type.into(),
-                event_timestamp: event.event_timestamp,
-                event_category: event.event_category.to_string(),
-                event_action: event.event_action.into(),
-                event_outcome: event.event_outcome,
-                correlation_id: event.correlation_id.into(),
-                event_data: event.event_data.into(),
-                actor_type: text(event.actor_type),
-                actor_id: text(event.actor_id),
-                resource_type: text(event.resource_type),
-                resource_id: text(event.resource_id),
-                namespace: text(event.namespace),
-                severity: text(event.severity),
-                duration_ms: event.duration_ms,
-                error_code: text(event.error_code),
-                error_message: text(event.error_message),
-            });
-        }
-        event_id
+        Ok(reply.into_answer())
     }
 }
 
@@ -332,14 +273,5 @@ pub fn set_wall_clock(store: &Store, ahead_us: i64) {
     store.set_wall_clock(ahead_us);
 }
 
-fn answer(status: u16, content_type: &str, body: &str) -> Answer {
-    Answer {
-        content_type: Some(content_type.into()),
-        body: Bytes::copy_from_slice(body.as_bytes()),
-        ..Answer::new(status)
-    }
-}
-
 /// A deadline that only a fault reaches.
 const WAIT: Duration = Duration::from_secs(5);
-const EVENTS_MAX: usize = 1_000_000;
