@@ -166,8 +166,9 @@ fn the_double_stores_what_the_server_stores() {
         raw_event(3, empty),
         raw_event(4, dated),
         raw_event(5, json!({"unknown": [1], "event_outcome": "pending", "duration_ms": 0})),
+        raw_event(6, json!({"event_category": "team-a.billing_2"})),
     ]);
-    both.have_stored(5);
+    both.have_stored(6);
 }
 
 #[test]
@@ -191,6 +192,8 @@ fn the_double_refuses_what_breaks_a_field_s_rule() {
         ("event_data", json!([]), "wrong_type"),
         ("is_sensitive", json!("true"), "wrong_type"),
         ("event_outcome", json!("SUCCESS"), "not_in_set"),
+        ("event_category", json!("Billing"), "not_a_category"),
+        ("event_category", json!(format!("c{}", "9".repeat(50))), "not_a_category"),
         ("actor_ip", json!("10.0.0.0/8"), "not_an_address"),
         ("actor_ip", json!("fe80::1%eth0"), "not_an_address"),
         ("event_id", json!("{01990000-0000-7000-8000-000000000001}"), "not_a_uuid"),

@@ -23,6 +23,9 @@
 //! and at most **60 minutes** in the future (`too_new`), by this server's clock. So an event that
 //! was held for longer than a week can't be stored here any more.
 //!
+//! An `event_category` may be any well-formed one: a lower-case letter of ASCII, then at most 49
+//! lower-case letters, digits, `_`, `-` or `.`.
+//!
 //! Each refusal of events is counted in the metric `datastorage_refusals_total`, by status, reason
 //! and field, and logged at the level warn ("events refused") with the same members but the
 //! detail: nothing of an event's contents goes into the log. Of refusals that agree in status,

@@ -365,6 +365,31 @@ fn a_parent_must_be_stored_or_come_before_its_child() {
 }
 
 #[test]
+fn any_well_formed_category_is_stored_and_found() {
+    let fixture = Fixture::new();
+    let longest = format!("c{}", "9".repeat(49));
+    for (number, category) in (0..).zip(["billing", "a", "team-a.billing_2", &longest, "gateway"]) {
+        fixture.store(&[event_with(number, json!({"event_category": category}))]);
+        let page = fixture.query(&format!("event_category={category}"));
+        assert_eq!(page["pagination"]["total"], 1, "{category}");
+        let row = &page["data"][0];
+        assert_eq!(row["event_category"], category);
+        assert_eq!(row["actor_id"], format!("{category}-service"));
+        assert_eq!(row["resource_type"], category);
+    }
+    let too_long = format!("c{}", "9".repeat(50));
+    for category in ["", "Billing", "9lives", "-a", "a b", "a/b", "\u{e9}t\u{e9}", &too_long] {
+        let answer = fixture.batch(&[event(8), event_with(9, json!({"event_category": category}))]);
+        answer.problem(400, "validation-error");
+        let problem = answer.json();
+        let given = (&problem["index"], &problem["field"], &problem["reason"]);
+        let expected = (&json!(1), &json!("event_category"), &json!("not_a_category"));
+        assert_eq!(given, expected, "{category}");
+    }
+    assert_eq!(fixture.rows(), 5);
+}
+
+#[test]
 fn absent_fields_get_the_contract_s_defaults() {
     let fixture = Fixture::new();
     fixture.store(&[event_with(0, json!({"event_category": "analysis"}))]);
