@@ -3,9 +3,9 @@
 //! In a process of its own: it takes the log and Sentry's hub for itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ledgerline::{Config, Loss, LossHook, Settled, Store};
+use ledgerline::{Cause, Config, LossHook, Settled, Store};
 use ledgerline_testkit::{Log, Reply, Scripted, WAIT, config, event};
 use sentry_core::test::TestTransport;
 use sentry_core::{Client, ClientOptions, Hub, Level};
@@ -67,7 +67,7 @@ fn beyond_a_rate_lost_events_are_summed_up_and_none_is_passed_over() {
     let (_alone, log) = Log::alone();
     let store = lose(EVENTS, |config| config.lost_events_max = 100);
     store.close(WAIT).unwrap();
-    let deadline = std::time::Instant::now() + WAIT;
+    let deadline = Instant::now() + WAIT;
     loop {
         let lines = audit_lines(&log);
         let summed: u64 = lines.iter().filter_map(|line| line["events"].as_u64()).sum();
@@ -76,7 +76,7 @@ fn beyond_a_rate_lost_events_are_summed_up_and_none_is_passed_over() {
             assert!(own < EVENTS as u64 / 2, "{own} lines");
             break;
         }
-        assert!(std::time::Instant::now() < deadline, "{own} lines, {summed} summed up");
+        assert!(Instant::now() < deadline, "{own} lines, {summed} summed up");
         std::thread::yield_now();
     }
     let copies = store.lost_events();
@@ -99,26 +99,78 @@ fn what_a_close_leaves_behind_is_told_too() {
     assert_eq!(store.lost_events().len(), 7);
 }
 
-#[test]
-fn the_hook_is_told_how_many_and_its_panic_harms_nothing() {
-    let (_alone, _log) = Log::alone();
-    let told = Arc::new(Mutex::new(Vec::<Loss>::new()));
-    let hook = {
-        let told = Arc::clone(&told);
-        LossHook::new(move |loss| {
-            told.lock().unwrap_or_else(PoisonError::into_inner).push(loss.clone());
-            panic!("as a hook may");
-        })
-    };
-    let store = lose(50, |config| config.on_loss = Some(hook));
-    store.close(WAIT).unwrap();
-    let told = told.lock().unwrap_or_else(PoisonError::into_inner);
-    assert_eq!(told.iter().map(|loss| loss.events).sum::<u64>(), 50);
-    assert!(told.len() <= 3 && told.iter().all(|loss| loss.outcome == Settled::GaveUp), "{told:?}");
+/// Its destructor panics, when a panic with it is dropped.
+struct Spiteful;
+
+impl Drop for Spiteful {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("as a destructor may");
+        }
+    }
 }
 
 #[test]
-fn sentry_gets_a_warning() {
+fn the_hook_is_lent_each_event_and_its_panic_harms_nothing() {
+    const EVENTS: usize = 50;
+    let (_alone, _log) = Log::alone();
+    let spilled = Arc::new(Mutex::new(Vec::<String>::new()));
+    let hook = {
+        let spilled = Arc::clone(&spilled);
+        LossHook::new(move |loss| {
+            assert_eq!(loss.outcome, Settled::GaveUp);
+            assert_eq!(loss.json().count() as u64, loss.events);
+            let mut spilled = spilled.lock().unwrap_or_else(PoisonError::into_inner);
+            spilled.extend(loss.json().map(str::to_owned));
+            drop(spilled);
+            std::panic::panic_any(Spiteful);
+        })
+    };
+    let store = lose(EVENTS, |config| {
+        config.on_loss = Some(hook);
+        config.batch_events_max = 7;
+    });
+    store.close(WAIT).unwrap();
+    let kept = store.lost_events().into_iter().map(|event| event.json).collect::<Vec<_>>();
+    assert_eq!(*spilled.lock().unwrap(), kept);
+    assert_eq!(kept.len(), EVENTS);
+}
+
+#[test]
+fn what_a_close_leaves_behind_is_lent_to_the_hook() {
+    let (_alone, _log) = Log::alone();
+    let server = Scripted::start(|_| Reply::Hang);
+    let mut config = config(&server.url());
+    let spilled = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&spilled);
+    config.on_loss = Some(LossHook::new(move |loss| {
+        *count.lock().unwrap_or_else(PoisonError::into_inner) += loss.json().count();
+    }));
+    let store = Store::start(config).unwrap();
+    for _ in 0..30 {
+        store.record(&event("rr-1")).unwrap();
+    }
+    store.close(Duration::from_millis(50)).unwrap_err();
+    assert_eq!(*spilled.lock().unwrap(), 30);
+}
+
+#[test]
+fn a_hooks_time_is_driver_busy_however_short() {
+    const TIME: Duration = Duration::from_millis(15); // Less than what is noticed otherwise.
+    let (_alone, _log) = Log::alone();
+    let hook = LossHook::new(|_| std::thread::sleep(TIME));
+    let store = lose(1, |config| config.on_loss = Some(hook));
+    for _ in 1..5 {
+        store.record(&event("rr-1")).unwrap();
+        store.flush(WAIT).unwrap_err();
+    }
+    let report = store.close(WAIT).unwrap().report;
+    assert!(report.blocked_ms.of(Cause::DriverBusy) >= 75, "{:?}", report.blocked_ms);
+}
+
+#[test]
+fn sentry_gets_a_warning_a_second_with_all_that_was_lost() {
+    const EVENTS: usize = 20;
     let (_alone, _log) = Log::alone();
     let transport = TestTransport::new();
     let mut options = ClientOptions::default();
@@ -126,14 +178,22 @@ fn sentry_gets_a_warning() {
     options.transport = Some(Arc::new(Arc::clone(&transport)));
     // Before the store's thread is made: its hub is made from this one.
     Hub::main().bind_client(Some(Arc::new(Client::from(options))));
-    let store = lose(5, |config| config.on_loss = Some(LossHook::sentry()));
+    let begun = Instant::now();
+    let store = lose(1, |config| config.on_loss = Some(LossHook::sentry()));
+    for _ in 1..EVENTS {
+        store.record(&event("rr-1")).unwrap();
+        store.flush(WAIT).unwrap_err();
+    }
     store.close(WAIT).unwrap();
+    let seconds = begun.elapsed().as_secs() as usize;
     Hub::main().bind_client(None);
     let events = transport.fetch_and_clear_events();
-    assert!(!events.is_empty());
     assert!(events.iter().all(|event| event.level == Level::Warning), "{events:?}");
     let messages: Vec<_> = events.iter().filter_map(|event| event.message.clone()).collect();
-    assert!(messages.iter().any(|it| it.contains("audit events lost")), "{messages:?}");
+    let lost = messages.iter().filter_map(|it| it.split(' ').next()?.parse::<usize>().ok());
+    assert_eq!(lost.sum::<usize>(), EVENTS, "{messages:?}");
+    assert!(messages.iter().all(|it| it.contains("audit events lost")), "{messages:?}");
+    assert!(messages.len() <= seconds + 2, "{messages:?}");
 }
 
 #[test]

@@ -68,6 +68,13 @@ pub(crate) struct Settlement {
     pub(crate) doubt: Doubt,
 }
 
+impl Settlement {
+    /// Whether the same became of both, for the same reason.
+    pub(crate) fn has_same_end(&self, other: &Self) -> bool {
+        self.outcome == other.outcome && self.doubt == other.doubt
+    }
+}
+
 /// What is known of the tries whose outcome isn't.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Doubt {

@@ -42,9 +42,10 @@ pub(crate) use self::link::Link;
 pub(crate) use self::lost_ring::LostRing;
 pub(crate) use self::pulse::Pulse;
 use self::{
-    calls::Calls, credentials::Credentials, failsafe::Failsafe, lines::Lines, link::Wire,
-    pulse::Heart, pulse::Watchdog, rate_limited_log::RateLimitedLog, ready::Readiness,
-    redelivery::Redelivery, snapshot::Snapshot, trouble::Trouble,
+    calls::Calls, credentials::Credentials, failsafe::End, failsafe::Failsafe,
+    failsafe::LOSS_EVENTS_MAX, lines::Lines, link::Wire, pulse::Heart, pulse::Watchdog,
+    rate_limited_log::RateLimitedLog, ready::Readiness, redelivery::Redelivery, snapshot::Snapshot,
+    trouble::Trouble,
 };
 
 /// What the engine leaves when its thread ends.
@@ -286,6 +287,7 @@ impl Engine {
         self.redeliver(now_ms);
         self.probe(now_ms);
         self.answer_flushes(now_ms);
+        self.heart.sets_aside(self.failsafe.hook_time());
     }
 
     /// Takes what is due from the lanes, or all of it, for those who can't wait.
@@ -348,28 +350,38 @@ impl Engine {
 
     /// Gives the records of settled batches their outcome.
     fn settle(&mut self) {
-        for settlement in self.delivery.take_settlements() {
-            let Settlement { span, outcome, doubt } = settlement;
-            let indices = span.first..span.first + span.count;
-            let lost = if outcome.is_delivered() { 0..0 } else { indices };
-            let lost: Vec<_> = lost.map(|index| self.driver.lend(span.block, index, 1)).collect();
-            if doubt.is_ambiguous {
-                self.driver.mark_possibly_stored(span.block, span.first, span.count);
-            }
-            self.driver.settle(span.block, span.first, span.count, outcome);
-            self.snapshot.queueing.settled(outcome, span.count, self.clock.now_ms());
-            self.has_news = true;
-            // Settled first: should telling it panic, it isn't told of what is sent again.
-            if !lost.is_empty() {
-                let now = (wall_clock(), self.clock.now_ms());
-                lost.iter().for_each(|it| self.failsafe.lost(it.as_ref(), outcome, doubt, now));
-            }
+        let settlements = self.delivery.take_settlements();
+        for same in settlements.chunk_by(Settlement::has_same_end) {
+            self.settle_alike(same);
         }
         let counts = self.delivery.counts();
         let known = std::mem::replace(&mut self.counted, counts);
         if counts.possibly_duplicated > known.possibly_duplicated {
             let records = counts.possibly_duplicated - known.possibly_duplicated;
             self.driver.count_possibly_duplicated(records);
+        }
+    }
+
+    /// Gives records their outcome, which is the same for all, and tells of them if they are lost.
+    fn settle_alike(&mut self, settlements: &[Settlement]) {
+        let Some(&Settlement { outcome, doubt, .. }) = settlements.first() else { return };
+        let mut lost = Vec::new();
+        for Settlement { span, .. } in settlements {
+            if !outcome.is_delivered() {
+                let indices = span.first..span.first + span.count;
+                lost.extend(indices.map(|index| self.driver.lend(span.block, index, 1)));
+            }
+            if doubt.is_ambiguous {
+                self.driver.mark_possibly_stored(span.block, span.first, span.count);
+            }
+            self.driver.settle(span.block, span.first, span.count, outcome);
+            self.snapshot.queueing.settled(outcome, span.count, self.clock.now_ms());
+        }
+        self.has_news = true;
+        // Settled first: should telling it panic, it isn't told of what is sent again.
+        if !lost.is_empty() {
+            let now = (wall_clock(), self.clock.now_ms());
+            self.failsafe.lost(&lost, End { outcome, doubt, reason: None }, now);
         }
     }
 
@@ -387,8 +399,15 @@ impl Engine {
     fn abandon(&mut self, outcome: Outcome) -> u64 {
         let Self { driver, failsafe, clock, .. } = self;
         let now = (wall_clock(), clock.now_ms());
-        let mut lost = |loan: Loan| failsafe.lost(loan.as_ref(), outcome, Doubt::default(), now);
-        let abandoned = driver.abandon(outcome, &mut lost);
+        let end = End { outcome, doubt: Doubt::default(), reason: None };
+        let mut lost = Vec::new();
+        let abandoned = driver.abandon(outcome, &mut |loan: Loan| {
+            lost.push(loan);
+            if lost.len() == LOSS_EVENTS_MAX {
+                failsafe.lost(&std::mem::take(&mut lost), end, now);
+            }
+        });
+        failsafe.lost(&lost, end, now);
         failsafe.tick(u64::MAX);
         abandoned
     }

@@ -69,7 +69,7 @@ pub use ledgerline_codec::{
 pub use ledgerline_core::{
     Accounts, Dropped, Imbalance, Outcome as Settled, Receipt, Refused as RefusedCounts, Standing,
 };
-pub use loss::{Loss, LossHook, LostEvent};
+pub use loss::{DeadLetters, Loss, LossHook, LostEvent, ServerReason};
 pub use report::{Batches, Closed, Flushed, Percentiles, Present, Report};
 pub use store::{CloseOnDrop, Stage, Store};
 pub use trace::{TraceId, TraceIdHook};

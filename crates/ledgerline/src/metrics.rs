@@ -13,6 +13,7 @@
 //! | `audit_write_duration_seconds` | histogram, from a request's first byte to its answer |
 //! | `ledgerline_events_queued_by_server_total` | of the delivered ones, those answered with 202 |
 //! | `ledgerline_events_dead_lettered_total` | refused by DataStorage for good |
+//! | `ledgerline_dead_letters_total{class}` | the same: invalid, id_conflict, too_large, other |
 //! | `ledgerline_events_lost_total{reason}` | dropped: evicted, gave_up, closed, expired |
 //! | `ledgerline_events_refused_total{reason}` | not accepted: full, closed, invalid and so on |
 //! | `ledgerline_events_recovered_total` | of the accepted ones, those of an earlier process |
@@ -166,6 +167,14 @@ impl Page<'_, '_> {
                 ("unauthorized", tries.unauthorized as f64),
                 ("held", tries.held as f64),
             ],
+        )?;
+        let dead = report.dead_letters.by_class().map(|(class, events)| (class, events as f64));
+        self.labelled(
+            MetricType::Counter,
+            "ledgerline_dead_letters",
+            "Events refused by DataStorage for good, by class",
+            "class",
+            &dead,
         )?;
         let restarts = report.restarts.into();
         self.counter("ledgerline_engine_restarts", "Restarts after panics", restarts)?;

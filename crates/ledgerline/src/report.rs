@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use ledgerline_core::Accounts;
 
 use crate::delivery::{BlockedMs, Cause, Counts, Delivery, FailedTries};
+use crate::loss::DeadLetters;
 
 /// Everything accepted before the flush was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct Report {
     pub write_count: u64,
     /// All of their times together, in milliseconds.
     pub write_ms_sum: u64,
+    /// Events that DataStorage has refused for good, by class.
+    pub dead_letters: DeadLetters,
     /// Time by the cause for which events were not sent when they were due.
     pub blocked_ms: BlockedMs,
     /// How things stand.
@@ -140,6 +143,7 @@ impl Report {
                 .iter_recorded()
                 .map(|it| it.value_iterated_to() * it.count_at_value())
                 .sum(),
+            dead_letters: DeadLetters::default(),
             blocked_ms,
             present,
             engine_cpu: cpu,

@@ -234,6 +234,7 @@ impl Engine {
         let closed = result.unwrap_or(Err(CloseError::Failed));
         self.failsafe.tick(u64::MAX); // What it had not told yet.
         self.snapshot.queueing.finish();
+        self.heart.sets_aside(self.failsafe.hook_time());
         let report = self.report();
         let accounts = report.accounts;
         let (buffered_count, written_count) = (accounts.accepted, accounts.delivered);

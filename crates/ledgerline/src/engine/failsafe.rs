@@ -1,24 +1,35 @@
-//! What is done for events that can't be stored: say so, and keep a copy.
+//! What is done for events that can't be stored: say so, keep a copy, tell the hook.
 //!
 //! Each lost event makes one line of JSON in the log, behind `[AUDIT]`, for whoever has nothing
 //! left but the log; beyond a rate they are counted in a summary line a second, so that none is
 //! passed over in silence. Where no tracing subscriber listens, they go to stderr. The last lost
-//! events are kept in a ring, as the records that they were.
-//! Then the hook of the configuration is told, at most once a second.
+//! events are kept in a ring, as the records that they were. Then the hook of the configuration is
+//! told, while their blocks still hold them.
+//!
+//! Invariant: a hook or a log writer that panics costs nobody else their line, copy or call.
 
-use std::fmt::{self, Write as _};
+use std::fmt::{self, Display, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ledgerline_codec::{Field, Timestamp, event_id_text, field_text};
-use ledgerline_core::Outcome;
+use ledgerline_core::{Loan, Outcome};
 
 use super::lost_ring::LostRing;
 use crate::config::LossHook;
 use crate::delivery::Doubt;
 use crate::error::CloseError;
-use crate::loss::{Loss, LostEvent};
+use crate::loss::{DeadLetters, Loss, LostEvent, ServerReason};
 use crate::stderr::{self, Stderr};
+
+/// What became of some events, and why.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End<'a> {
+    pub(super) outcome: Outcome,
+    pub(super) doubt: Doubt,
+    pub(super) reason: Option<&'a Arc<ServerReason>>,
+}
 
 #[derive(Debug)]
 pub(super) struct Failsafe {
@@ -26,15 +37,17 @@ pub(super) struct Failsafe {
     events_max: usize,
     bytes_max: usize,
     hook: Option<LossHook>,
+    /// Time spent in the hook.
+    hook_time: Duration,
+    dead_letters: DeadLetters,
     stderr: Stderr,
     /// The second that is being counted.
     until_ms: u64,
     lines: u64,
     /// In this second, without a line of their own.
     unsaid: u64,
-    /// Since the hook was last told.
-    untold: u64,
-    last: Option<Outcome>,
+    /// The hook was called in this second.
+    was_told: bool,
 }
 
 impl Failsafe {
@@ -49,38 +62,65 @@ impl Failsafe {
             events_max,
             bytes_max,
             hook,
+            hook_time: Duration::ZERO,
+            dead_letters: DeadLetters::default(),
             stderr: Stderr::default(),
             until_ms: 0,
             lines: 0,
             unsaid: 0,
-            untold: 0,
-            last: None,
+            was_told: false,
         }
     }
 
-    /// An event is lost: `record` is what it was, with its leading comma.
-    pub(super) fn lost(
-        &mut self,
-        record: &[u8],
-        outcome: Outcome,
-        doubt: Doubt,
-        (now, now_ms): (Timestamp, u64),
-    ) {
+    pub(super) fn hook_time(&self) -> Duration {
+        self.hook_time
+    }
+
+    pub(super) fn dead_letters(&self) -> DeadLetters {
+        self.dead_letters
+    }
+
+    /// Events are lost together: the loans are what they were, each with its leading comma.
+    pub(super) fn lost(&mut self, loans: &[Loan], end: End<'_>, now: (Timestamp, u64)) {
+        if end.outcome == Outcome::DeadLettered {
+            self.dead_letters.count(end.reason.map(AsRef::as_ref), loans.len() as u64);
+        }
+        for loan in loans {
+            self.keep(loan.as_ref(), end, now);
+        }
+        for loans in loans.chunks(LOSS_EVENTS_MAX) {
+            let records: Vec<_> = loans.iter().map(|loan| object(loan.as_ref())).collect();
+            let loss = Loss {
+                events: records.len() as u64,
+                outcome: end.outcome,
+                reason: end.reason.map(AsRef::as_ref),
+                is_possibly_stored: end.doubt.is_ambiguous,
+                records: &records,
+            };
+            self.was_told = true;
+            self.call_hook(|hook| hook.lost(&loss));
+        }
+    }
+
+    /// Says that an event is lost, and keeps a copy.
+    fn keep(&mut self, record: &[u8], end: End<'_>, (now, now_ms): (Timestamp, u64)) {
         self.tick(now_ms);
-        let json = record.strip_prefix(b",").unwrap_or(record);
-        self.untold += 1;
-        self.last = Some(outcome);
         let is_said = self.lines < LINES_PER_SECOND && {
             self.lines += 1;
-            let line = line(record, outcome, now);
+            let line = line(record, end, now);
             self.say(format_args!("{line}"))
         };
         self.unsaid += u64::from(!is_said);
-        let json = String::from_utf8_lossy(json).into_owned();
         let event_id = event_id_text(record).map(String::from_utf8_lossy).unwrap_or_default();
-        let event = LostEvent { outcome, lost_at: now, event_id: event_id.into_owned(), json };
+        let event = LostEvent {
+            outcome: end.outcome,
+            reason: end.reason.cloned(),
+            lost_at: now,
+            event_id: event_id.into_owned(),
+            json: String::from_utf8_lossy(object(record)).into_owned(),
+        };
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.push(event, doubt, (self.events_max, self.bytes_max));
+        ring.push(event, end.doubt, (self.events_max, self.bytes_max));
     }
 
     /// The server refuses too much: the dead letters among the last `refused` events may be its
@@ -111,21 +151,14 @@ impl Failsafe {
             let is_said = self.say(format_args!(r#"{{"summary":"{words}","events":{unsaid}}}"#));
             self.unsaid = if is_said { 0 } else { unsaid };
         }
-        let events = std::mem::take(&mut self.untold);
-        if events > 0
-            && let (Some(hook), Some(outcome)) = (&self.hook, self.last)
-        {
-            let loss = Loss { events, outcome };
-            // A hook is a caller's code; that it panics is no reason to lose more.
-            if catch_unwind(AssertUnwindSafe(|| hook.call(&loss))).is_err() {
-                tracing::error!("the hook for lost audit events panicked");
-            }
+        if std::mem::take(&mut self.was_told) {
+            self.call_hook(|hook| hook.tick(now_ms == u64::MAX));
         }
     }
 
     /// When to call [`tick`](Self::tick), if there is something to sum up.
     pub(super) fn next_ms(&self) -> Option<u64> {
-        (self.untold > 0 || self.unsaid > 0).then_some(self.until_ms)
+        (self.was_told || self.unsaid > 0).then_some(self.until_ms)
     }
 
     /// The store has closed, and not as it should: for whoever doesn't listen to tracing.
@@ -142,20 +175,55 @@ impl Failsafe {
 
     /// Says it to whoever listens; false if that can't be done now.
     fn say(&mut self, object: fmt::Arguments<'_>) -> bool {
-        // A log's writer is a caller's code, too: should it panic, the other losses are told all
-        // the same.
-        let is_heard = catch_unwind(AssertUnwindSafe(|| {
+        let mut is_heard = true;
+        contain(|| {
             tracing::error!(target: stderr::TARGET, "[AUDIT] {object}");
-            stderr::is_heard()
-        }));
-        is_heard.unwrap_or(true) || self.stderr.write(format!("[AUDIT] {object}\n"))
+            is_heard = stderr::is_heard();
+        });
+        is_heard || self.stderr.write(format!("[AUDIT] {object}\n"))
     }
+
+    fn call_hook(&mut self, call: impl FnOnce(&LossHook)) {
+        let Some(hook) = &self.hook else { return };
+        let begun = Instant::now();
+        if !contain(|| call(hook)) {
+            contain(|| tracing::error!("the hook for lost audit events panicked"));
+        }
+        self.hook_time += begun.elapsed();
+    }
+}
+
+/// Runs a caller's code, a hook or a log writer; false: it panicked.
+fn contain(act: impl FnOnce()) -> bool {
+    let result = catch_unwind(AssertUnwindSafe(act));
+    result
+        .map_err(|panic| {
+            // What it panicked with has a destructor of the caller's, too.
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+            let _ = dropped.map_err(std::mem::forget);
+        })
+        .is_ok()
+}
+
+/// A record's JSON object.
+fn object(record: &[u8]) -> &[u8] {
+    record.strip_prefix(b",").unwrap_or(record)
 }
 
 /// What a reader of logs needs to know of the event, in the words of the services that had such
 /// lines before.
-fn line(record: &[u8], outcome: Outcome, now: Timestamp) -> String {
-    let mut line = format!(r#"{{"timestamp":"{now}","error":"{outcome}""#);
+fn line(record: &[u8], end: End<'_>, now: Timestamp) -> String {
+    let mut line = format!(r#"{{"timestamp":"{now}","error":"{}""#, end.outcome);
+    if let Some(reason) = end.reason {
+        let detail = Escaped(&reason.detail);
+        let _ = write!(line, r#","status":{},"reason":"{detail}""#, reason.status);
+        if let Some(field) = &reason.field {
+            let _ = write!(line, r#","field":"{}""#, Escaped(field));
+        }
+        if let Some(index) = reason.index {
+            let _ = write!(line, r#","index":{index}"#);
+        }
+    }
     for (name, field) in [
         ("action", Field::EventAction),
         ("entityType", Field::ResourceType),
@@ -174,5 +242,23 @@ fn line(record: &[u8], outcome: Outcome, now: Timestamp) -> String {
     line
 }
 
+/// A text as it stands in a string of JSON.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                '"' | '\\' => write!(f, "\\{character}")?,
+                _ if character.is_ascii_control() => write!(f, "\\u{:04x}", character as u32)?,
+                _ => f.write_char(character)?,
+            }
+        }
+        Ok(())
+    }
+}
+
 const LINES_PER_SECOND: u64 = 100;
 const SECOND_MS: u64 = 1_000;
+/// As many as the largest batch has.
+pub(super) const LOSS_EVENTS_MAX: usize = 20_000;

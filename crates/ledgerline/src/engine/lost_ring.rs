@@ -157,7 +157,7 @@ mod tests {
 
     fn event(outcome: Outcome, json: &str) -> LostEvent {
         let (event_id, json) = (String::new(), json.to_owned());
-        LostEvent { outcome, lost_at: Timestamp::EPOCH, event_id, json }
+        LostEvent { outcome, reason: None, lost_at: Timestamp::EPOCH, event_id, json }
     }
 
     fn ring() -> LostRing {

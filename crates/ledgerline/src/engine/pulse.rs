@@ -52,11 +52,13 @@ pub(super) struct Heart {
     since_ms: u64,
     /// The time that it overslept or was busy, as far as that was noticed.
     lost: BlockedMs,
+    /// Time spent in hooks, which is counted whatever it is.
+    hook_ms: u64,
 }
 
 impl Heart {
     pub(super) fn new(pulse: Arc<Pulse>) -> Self {
-        Self { pulse, since_ms: 0, lost: BlockedMs::default() }
+        Self { pulse, since_ms: 0, lost: BlockedMs::default(), hook_ms: 0 }
     }
 
     /// The driver begins, or begins anew: what was before is no delay of its own.
@@ -76,6 +78,14 @@ impl Heart {
     pub(super) fn wakes(&mut self, now_ms: u64) {
         self.note(Cause::TimerLate, now_ms);
         self.begins(now_ms);
+    }
+
+    /// So much time was spent in hooks so far: it is no work of the driver's own.
+    pub(super) fn sets_aside(&mut self, hook_time: Duration) {
+        let hook_ms = hook_time.as_millis() as u64;
+        self.since_ms += hook_ms - self.hook_ms;
+        self.lost.add(Cause::DriverBusy, hook_ms - self.hook_ms);
+        self.hook_ms = hook_ms;
     }
 
     /// It will never do anything again.

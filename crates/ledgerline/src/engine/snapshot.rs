@@ -126,6 +126,9 @@ impl Engine {
         };
         let blocked = self.delivery.blocked_ms(now_ms).plus(&self.snapshot.full.total(now_ms));
         let blocked_ms = blocked.plus(self.heart.lost());
-        Report::new(accounts, &self.delivery, blocked_ms, present, cpu, self.restarts)
+        let mut report =
+            Report::new(accounts, &self.delivery, blocked_ms, present, cpu, self.restarts);
+        report.dead_letters = self.failsafe.dead_letters();
+        report
     }
 }
