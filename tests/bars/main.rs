@@ -1,9 +1,11 @@
 //! The bars at their full length: `scripts/bars` runs this in release mode.
 //!
-//! Arguments name groups of bars, or are parts of their names; none, or `all`, runs all of them.
-//! `--jobs N` runs N at a time, but for those that need the machine for themselves. Prints each
-//! bar's figures as it ends; the exit status is 1 if one is not met, 2 if an argument fits none.
+//! Arguments name groups of bars; none, or `all`, runs all of them.
+//! `--jobs N` runs N at a time, but for those that need the machine for themselves; `--log FILE`
+//! keeps the engines' log. Prints each bar's figures as it ends; the exit status is 1 if one is not
+//! met, 2 if an argument fits none.
 
+use std::fs::File;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +34,11 @@ fn seconds(count: u64) -> Duration {
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let jobs = jobs(&mut arguments);
+    let jobs = option(&mut arguments, "--jobs").map_or(1, |count| count.parse().unwrap_or(1));
+    if let Some(path) = option(&mut arguments, "--log") {
+        let file = File::create(path).expect("the log's file can be written");
+        tracing_subscriber::fmt().with_ansi(false).with_writer(Mutex::new(file)).init();
+    }
     let is_wanted = |entry: &Entry| {
         arguments.is_empty() || arguments.iter().any(|it| it == "all" || it == entry.group)
     };
@@ -54,13 +60,10 @@ fn main() -> ExitCode {
     if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Takes `--jobs N` out of the arguments.
-fn jobs(arguments: &mut Vec<String>) -> usize {
-    let place = arguments.iter().position(|argument| argument == "--jobs");
-    place.map_or(1, |place| {
-        let taken: Vec<String> = arguments.drain(place..arguments.len().min(place + 2)).collect();
-        taken.get(1).and_then(|count| count.parse().ok()).unwrap_or(1)
-    })
+/// Takes an option with its value out of the arguments.
+fn option(arguments: &mut Vec<String>, name: &str) -> Option<String> {
+    let place = arguments.iter().position(|argument| argument == name)?;
+    arguments.drain(place..arguments.len().min(place + 2)).nth(1)
 }
 
 fn run(entries: &[Entry], jobs: usize) -> Vec<Bar> {
@@ -158,6 +161,6 @@ fn all_answers(entries: &mut Vec<Entry>) {
     let slower = |since| answers::slower(660, since, Length::full(30).at(3_000));
     entries.push(entry("slow-server", move || slower(Duration::ZERO)));
     entries.push(entry("slow-server", move || slower(seconds(5))));
-    let run = || answers::fading(seconds(5), 66, Length::full(60).at(3_000));
+    let run = || answers::fading(seconds(8), 66, Length::full(60).at(3_000));
     entries.push(entry("slow-server", run));
 }

@@ -64,9 +64,13 @@ impl Load {
     }
 
     fn key(&self, number: u64) -> Key {
-        let (story, place) = (number / 6, number as usize % self.kinds.len());
+        let place = number as usize % self.kinds.len();
         let is_rare = self.rare_one_in.is_some_and(|one_in| number % one_in == one_in - 1);
-        story as usize * KINDS + if is_rare { RARE } else { self.kinds[place] }
+        self.story(number) as usize * KINDS + if is_rare { RARE } else { self.kinds[place] }
+    }
+
+    fn story(&self, number: u64) -> u64 {
+        number / self.kinds.len() as u64
     }
 }
 
@@ -106,7 +110,7 @@ fn record(load: &Load, store: &Store, ledger: &Ledger, start_at: Instant, first:
     let mut story = String::new();
     let end_at = start_at + load.duration;
     // Producers take turns with whole stories.
-    let mut numbers = (0..load.events_max).filter(|number| number / 6 % 2 == first);
+    let mut numbers = (0..load.events_max).filter(|number| load.story(*number) % 2 == first);
     let mut next = numbers.next();
     while let Some(number) = next {
         if let Some(rate) = load.rate {

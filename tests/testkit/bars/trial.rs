@@ -3,11 +3,13 @@
 //! While it runs, a thread compares what the engine calls delivered with what the ledger holds.
 //! Invariant: the engine is asked first, so that a difference is never one of time.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ledgerline::{Accounts, Cause, CloseError, Closed, Config, Report, Store};
+use tracing_subscriber::filter::LevelFilter;
 
 use super::bar::Bar;
 use super::fleet::Fleet;
@@ -128,6 +130,7 @@ impl Trial {
     #[must_use]
     pub fn run(self, fleet: &Fleet) -> Measured {
         let Self { config, load, close_deadline } = self;
+        listen();
         let store = Store::start(config).expect("a valid configuration");
         let ledger = fleet.ledger();
         let is_over = AtomicBool::new(false);
@@ -156,6 +159,12 @@ impl Trial {
             }
         })
     }
+}
+
+/// Takes the process's log, unless somebody has it: lost events would go to stderr.
+fn listen() {
+    let quiet = tracing_subscriber::fmt().with_max_level(LevelFilter::WARN);
+    quiet.with_writer(io::sink).try_init().ok();
 }
 
 /// By how many events at most there were more delivered than stored.
