@@ -4,6 +4,8 @@
 //! making one allocates nothing: its contents are prepared beforehand, its fields are borrowed.
 //! Limit: contents repeat, only correlation ids are new for each story.
 
+#[cfg(test)]
+mod contract;
 mod kinds;
 
 use std::fmt::Write as _;

@@ -33,7 +33,7 @@ pub(super) const KINDS: [Kind; 6] = [
         error_code: None,
         data: "{'event_type':'gateway.signal.received','signal_type':'alert',\
                'signal_name':'{signal}','namespace':'payments',\
-               'fingerprint':'4be1c0a7d2f39e58','resource_name':'{application}'}",
+               'fingerprint':'4be1c0a7d2f39e58'}",
     },
     Kind {
         event_type: "signalprocessing.phase.transition",
@@ -58,7 +58,7 @@ pub(super) const KINDS: [Kind; 6] = [
         severity: None,
         duration_ms: Some(41_209),
         error_code: None,
-        data: "{'event_type':'aianalysis.analysis.completed','analysis_name':'ai-{application}',\
+        data: "{'event_type':'aianalysis.analysis.completed','analysis_name':'{application}',\
                'namespace':'payments','phase':'Completed','approval_required':true,\
                'degraded_mode':false,'warnings_count':1}",
     },
@@ -73,7 +73,7 @@ pub(super) const KINDS: [Kind; 6] = [
         duration_ms: None,
         error_code: None,
         data: "{'event_type':'orchestrator.approval.requested','rr_name':'rr-{application}',\
-               'namespace':'payments','reason':'production needs a human decision'}",
+               'namespace':'payments'}",
     },
     Kind {
         event_type: "workflowexecution.workflow.failed",
@@ -86,8 +86,9 @@ pub(super) const KINDS: [Kind; 6] = [
         duration_ms: Some(162_004),
         error_code: Some("ERR_PIPELINE_FAILED"),
         data: "{'event_type':'workflowexecution.workflow.failed',\
-               'workflow_id':'rollback-deployment-v2','workflow_version':'2.1.0',\
-               'target_resource':'payments/deployment/{application}','phase':'Failed'}",
+               'workflow_id':'rollback','workflow_version':'2.1.0',\
+               'target_resource':'deployment/{application}','phase':'Failed',\
+               'container_image':'run:2','execution_name':'we-1'}",
     },
     Kind {
         event_type: "notification.message.sent",
@@ -99,8 +100,9 @@ pub(super) const KINDS: [Kind; 6] = [
         severity: None,
         duration_ms: Some(212),
         error_code: None,
-        data: "{'event_type':'notification.message.sent','channel':'slack',\
-               'subject':'Rollback of {application} failed'}",
+        data: "{'event_type':'notification.message.sent','notification_id':'nr-1',\
+               'channel':'slack','subject':'{application}','body':'Failed',\
+               'priority':'P1','type':'status'}",
     },
 ];
 
