@@ -83,14 +83,11 @@ pub(crate) struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("target").required(true).multiple(true))]
 pub(crate) struct LoadArgs {
-    /// The DataStorage: http://host:port
-    #[arg(long, env = "LEDGERLINE_URL", group = "target")]
-    #[arg(conflicts_with = "null_sink")]
-    pub(crate) url: Option<String>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
     /// A server of our own that stores nothing and answers after THINK_MS
-    #[arg(long, env = "LEDGERLINE_NULL_SINK", group = "target", value_name = "THINK_MS")]
+    #[arg(long, env = "LEDGERLINE_NULL_SINK", value_name = "THINK_MS", conflicts_with = "url")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub(crate) null_sink: Option<u32>,
     /// Events per second in all [default: as many as can be]
@@ -108,18 +105,6 @@ pub(crate) struct LoadArgs {
     pub(crate) on_full: OnFull,
     #[command(flatten)]
     pub(crate) recording: RecordingArgs,
-    /// The engine's settings in TOML; flags count more
-    #[arg(long, env = "LEDGERLINE_CONFIG", group = "target", value_name = "FILE.toml")]
-    pub(crate) config: Option<PathBuf>,
-    /// Bytes of events to hold at most, also as 64MiB
-    #[arg(long, env = "LEDGERLINE_BUFFER_BYTES", value_name = "BYTES", value_parser = bytes)]
-    pub(crate) buffer_bytes: Option<u64>,
-    /// How long an event waits for company [default: 1s]
-    #[arg(long, env = "LEDGERLINE_FLUSH_INTERVAL", value_name = "TIME", value_parser = duration)]
-    pub(crate) flush_interval: Option<Duration>,
-    /// Events in one request at most [default: 1000]
-    #[arg(long, env = "LEDGERLINE_BATCH_EVENTS_MAX", value_name = "N")]
-    pub(crate) batch_events_max: Option<usize>,
     /// Connections at most [default: 16]
     #[arg(long, env = "LEDGERLINE_CONNECTIONS", value_name = "N")]
     pub(crate) connections: Option<usize>,
@@ -129,10 +114,22 @@ pub(crate) struct LoadArgs {
     pub(crate) durability: Durability,
 }
 
-/// The flags without a variable here have the engine's own as their twin, which the engine reads:
-/// it has its own forms of values, and takes an empty one as not set.
 #[derive(Debug, Args)]
 pub(crate) struct ValidateArgs {
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Connections at most
+    #[arg(long, value_name = "N", visible_alias = "connections")]
+    pub(crate) connections_max: Option<usize>,
+    /// Print one object of JSON instead of lines
+    #[arg(long, env = "LEDGERLINE_JSON", value_parser = BoolishValueParser::new())]
+    pub(crate) json: bool,
+}
+
+/// The engine's settings. The flags without a variable here have the engine's own as their twin,
+/// which the engine reads: it has its own forms of values, and takes an empty one as not set.
+#[derive(Debug, Args)]
+pub(crate) struct EngineArgs {
     /// The engine's settings in TOML; the environment and flags count more
     #[arg(long, env = "LEDGERLINE_CONFIG", value_name = "FILE.toml")]
     pub(crate) config: Option<PathBuf>,
@@ -148,12 +145,6 @@ pub(crate) struct ValidateArgs {
     /// Events in one request at most
     #[arg(long, value_name = "N")]
     pub(crate) batch_events_max: Option<usize>,
-    /// Connections at most
-    #[arg(long, value_name = "N", visible_alias = "connections")]
-    pub(crate) connections_max: Option<usize>,
-    /// Print one object of JSON instead of lines
-    #[arg(long, env = "LEDGERLINE_JSON", value_parser = BoolishValueParser::new())]
-    pub(crate) json: bool,
 }
 
 /// What `demo` and `load` have in common.
@@ -307,16 +298,12 @@ mod tests {
         command().debug_assert();
         let command = command();
         let commands = command.get_subcommands().chain([&command]);
-        let args = commands.flat_map(|command| {
-            let is_validate = command.get_name() == "validate";
-            command.get_arguments().map(move |arg| (is_validate, arg))
-        });
-        for (is_validate, arg) in args {
+        for arg in commands.flat_map(clap::Command::get_arguments) {
             let name = arg.get_long().expect("no argument goes without a name");
-            let twin = format!("LEDGERLINE_{}", name.to_uppercase().replace('-', "_"));
+            let setting = name.replace('-', "_");
+            let twin = format!("LEDGERLINE_{}", setting.to_uppercase());
             let given = arg.get_env().map(|twin| twin.to_str().unwrap());
-            let is_read_by_engine =
-                is_validate && !["config", "json", "log-format"].contains(&name);
+            let is_read_by_engine = ledgerline::Config::SETTINGS.contains(&&*setting);
             let expected = (!is_read_by_engine).then_some(&*twin);
             assert_eq!(given, expected, "{name}");
         }
@@ -350,7 +337,6 @@ mod tests {
             ("ledgerline demo --journal /tmp/x", "no journal"),
             ("ledgerline load --null-sink --durability power=100ms", "no journal"),
             ("ledgerline load --null-sink --url http://x", "cannot be used with"),
-            ("ledgerline load", "required"),
         ] {
             let error = parsed(line).unwrap_err();
             assert_eq!(error.exit_code(), 2);

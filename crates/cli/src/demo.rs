@@ -25,6 +25,7 @@ use crate::producers::{Plan, run_name};
 use crate::progress::Progress;
 use crate::query::{self, Wanted};
 use crate::report::{Report, Stored, millis};
+use crate::settings;
 
 /// Runs the command.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
         payloads,
         run: name.clone(),
     };
-    let mut config = Config::new(format!("http://{address}"));
+    let mut config = settings::engine_at(format!("http://{address}"))?;
     let producer = format!("demo-{name}");
     config.producer = Some(producer.clone());
     let settings = settings(args, &config, &place);

@@ -95,18 +95,21 @@ fn is_delivered(accounts: &Accounts) -> bool {
 
 /// What is wrong with a flag is said with the flag's name.
 fn usage(error: StartError) -> anyhow::Error {
-    let flag = match &error {
-        StartError::Config(ConfigError::Url { .. }) => "url",
-        StartError::Config(
-            ConfigError::OutOfRange { field, .. } | ConfigError::DurationOutOfRange { field, .. },
-        ) => match *field {
-            "connections_max" => "connections",
-            field => field,
-        },
-        _ => return error.into(),
-    };
     let StartError::Config(error) = error else { return error.into() };
-    Usage(format!("--{}: {error}", flag.replace('_', "-"))).into()
+    let flag = match &error {
+        ConfigError::Url { .. } => "--url: ",
+        ConfigError::OutOfRange { field, .. } | ConfigError::DurationOutOfRange { field, .. } => {
+            match *field {
+                "buffer_bytes" => "--buffer-bytes: ",
+                "flush_interval" => "--flush-interval: ",
+                "batch_events_max" => "--batch-events-max: ",
+                "connections_max" => "--connections: ",
+                _ => "", // only the environment or a file can have set it
+            }
+        }
+        _ => "",
+    };
+    Usage(format!("{flag}{error}")).into()
 }
 
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);

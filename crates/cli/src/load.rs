@@ -18,7 +18,7 @@ use crate::null_sink::NullSink;
 use crate::plot::PlotFile;
 use crate::producers::{Plan, run_name};
 use crate::report::{Report, millis};
-use crate::settings::Settings;
+use crate::settings;
 
 /// Runs the command.
 pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
@@ -26,15 +26,14 @@ pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
     let plot = args.recording.plot.as_deref().map(PlotFile::open).transpose()?;
     let Durability::Memory = args.durability;
     let directory = std::env::temp_dir();
-    let machine = Machine::measure(&directory, args.recording.producers.into())
-        .context("the disk can't be measured")?;
     let sink =
         args.null_sink.map(|think_ms| NullSink::start(Duration::from_millis(think_ms.into())));
     let sink = sink.transpose().context("the null sink doesn't start")?;
-    let url = match (&sink, &args.url) {
-        (Some(sink), _) => Some(format!("http://{}", sink.address())),
-        (None, url) => url.clone(), // or the file's
-    };
+    let sink_url = sink.as_ref().map(|sink| format!("http://{}", sink.address()));
+    let mut config = settings::engine(&args.engine, sink_url)?;
+    config.connections_max = args.connections.unwrap_or(config.connections_max);
+    let machine = Machine::measure(&directory, args.recording.producers.into())
+        .context("the disk can't be measured")?;
 
     let is_endless = args.duration.is_none() && args.events.is_none();
     let duration = args.duration.or_else(|| is_endless.then_some(DURATION_DEFAULT));
@@ -47,13 +46,7 @@ pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
         payloads,
         run: run_name(),
     };
-    let settings_file = Settings::load(args.config.as_deref())?;
-    let mut config = settings_file.config(|name| url.clone().filter(|_| name == "url"))?;
-    config.producer = Some(format!("load-{}", plan.run));
-    config.buffer_bytes = args.buffer_bytes.or(config.buffer_bytes);
-    config.flush_interval = args.flush_interval.unwrap_or(config.flush_interval);
-    config.batch_events_max = args.batch_events_max.unwrap_or(config.batch_events_max);
-    config.connections_max = args.connections.unwrap_or(config.connections_max);
+    config.producer.get_or_insert_with(|| format!("load-{}", plan.run));
     let settings = settings(args, &plan, &config);
     let run = Run::drive(config, &plan, args.recording.shutdown_timeout)?;
     Report::new(&run, None, machine, settings).print(args.recording.json)?;
@@ -64,8 +57,8 @@ fn settings(args: &LoadArgs, plan: &Plan, config: &Config) -> serde_json::Value 
     json!({
         "command": "load",
         "version": env!("CARGO_PKG_VERSION"),
-        "url": args.url,
-        "config": args.config,
+        "url": args.null_sink.is_none().then_some(&config.url),
+        "config": args.engine.config,
         "null_sink_think_ms": args.null_sink,
         "rate": plan.rate,
         "duration_ms": plan.duration.map(millis),

@@ -1,4 +1,4 @@
-//! An engine's configuration from a file in TOML, under the environment and flags.
+//! An engine's configuration: from flags, below them the environment, below that a file in TOML.
 //!
 //! ```toml
 //! url = "http://127.0.0.1:8080"
@@ -6,7 +6,8 @@
 //! buffer_bytes = "64MiB"
 //! ```
 //!
-//! Invariant: the keys are the engine's settings, read by the engine's own code; a key that isn't
+//! Invariant: every command that starts or shows an engine reads its settings here, so that what
+//! `validate` shows is what `load` runs with. The keys are the engine's settings, read by the engine's own code; a key that isn't
 //! one is an error, because a misspelt limit would be no limit. Limit: 1 MiB.
 
 use std::fs::File;
@@ -16,11 +17,27 @@ use std::path::Path;
 use ledgerline::{Config, SettingError};
 use toml::{Table, Value};
 
-use crate::args::Usage;
+use crate::args::{EngineArgs, Usage};
+
+/// The engine's configuration as flags, the environment and a file have it; `url` counts more than
+/// all of them.
+pub(crate) fn engine(args: &EngineArgs, url: Option<String>) -> Result<Config, Usage> {
+    let url = url.or_else(|| args.url.clone());
+    let mut config = Settings::load(args.config.as_deref())?.config(url)?;
+    config.buffer_bytes = args.buffer_bytes.or(config.buffer_bytes);
+    config.flush_interval = args.flush_interval.unwrap_or(config.flush_interval);
+    config.batch_events_max = args.batch_events_max.unwrap_or(config.batch_events_max);
+    Ok(config)
+}
+
+/// The engine's configuration as the environment has it, for the DataStorage at `url`.
+pub(crate) fn engine_at(url: String) -> Result<Config, Usage> {
+    Settings::default().config(Some(url))
+}
 
 /// The settings of one file.
 #[derive(Debug, Default)]
-pub(crate) struct Settings {
+struct Settings {
     table: Table,
     /// What messages call the file.
     name: String,
@@ -28,7 +45,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Reads the file; none is one without settings.
-    pub(crate) fn load(path: Option<&Path>) -> Result<Self, Usage> {
+    fn load(path: Option<&Path>) -> Result<Self, Usage> {
         let Some(path) = path else { return Ok(Self::default()) };
         let name = path.display().to_string();
         let wrong = |why: &dyn std::fmt::Display| Usage(format!("--config: {name}: {why}"));
@@ -52,12 +69,12 @@ impl Settings {
         Ok(Self { table, name })
     }
 
-    /// The engine's configuration: what `above` gives counts more than the file.
-    pub(crate) fn config(
-        &self,
-        above: impl Fn(&'static str) -> Option<String>,
-    ) -> Result<Config, Usage> {
-        let given = |name| above(name).filter(|value| !value.is_empty());
+    /// The engine's configuration: the environment counts more than the file.
+    fn config(&self, url: Option<String>) -> Result<Config, Usage> {
+        let given = |name| match (&url, name) {
+            (Some(url), "url") => Some(url.clone()),
+            _ => Config::setting_in_env(name).filter(|value| !value.is_empty()),
+        };
         let config = Config::from_settings(|name| given(name).or_else(|| self.get(name)));
         config.map_err(|error| self.usage(&error))
     }
@@ -79,7 +96,11 @@ impl Settings {
             SettingError::Malformed { name, given, expected } => {
                 Usage(format!("{} is {given:?}, expected {expected}", variable(name)))
             }
-            _ => Usage(format!("{} is not set, nor is url in a --config", variable("url"))),
+            _ => Usage(format!(
+                "{} is not set, nor is url in a --config; --url gives it, and load may have a \
+                 --null-sink instead",
+                variable("url")
+            )),
         }
     }
 }

@@ -13,18 +13,11 @@ use serde_json::{Map, Value, json};
 use crate::Exit;
 use crate::args::{Usage, ValidateArgs};
 use crate::report::{grouped, millis};
-use crate::settings::Settings;
+use crate::settings;
 
 /// Runs the command.
 pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<Exit> {
-    let settings = Settings::load(args.config.as_deref())?;
-    let mut config = settings.config(|name| match (&args.url, name) {
-        (Some(url), "url") => Some(url.clone()),
-        _ => Config::setting_in_env(name),
-    })?;
-    config.buffer_bytes = args.buffer_bytes.or(config.buffer_bytes);
-    config.flush_interval = args.flush_interval.unwrap_or(config.flush_interval);
-    config.batch_events_max = args.batch_events_max.unwrap_or(config.batch_events_max);
+    let mut config = settings::engine(&args.engine, None)?;
     config.connections_max = args.connections_max.unwrap_or(config.connections_max);
     let memory = config.memory().map_err(|error| Usage(error.to_string()))?;
     let fields = fields(&config);

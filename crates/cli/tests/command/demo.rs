@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::binary::{report, run, text};
+use crate::binary::{command, report, report_of, run, text};
 
 #[test]
 fn everything_recorded_is_found_once_in_the_storage() {
@@ -63,6 +63,19 @@ fn without_json_the_findings_are_for_people() {
     let (_, drawn) = stdout.split_once("time in record, in ns").unwrap();
     assert_eq!(drawn.matches(&"#".repeat(40)).count(), 1, "{drawn}");
     assert!(drawn.lines().all(|line| line.len() <= 80), "{drawn}");
+}
+
+#[test]
+fn the_engines_settings_may_come_from_the_environment() {
+    let mut demo = command(&["demo", "--events", "70", "--json"]);
+    demo.env("LEDGERLINE_BATCH_EVENTS_MAX", "7").env("LEDGERLINE_URL", "http://127.0.0.1:1");
+    let report = report_of(&demo.output().unwrap(), 0);
+    assert_eq!(report["config"]["batch_events_max"], 7);
+    assert!(report["batches"]["events_mean"].as_f64().unwrap() <= 7.0, "{report}");
+    let mut demo = command(&["demo", "--events", "70"]);
+    let output = demo.env("LEDGERLINE_LANES", "many").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("LEDGERLINE_LANES is \"many\""), "{output:?}");
 }
 
 #[test]

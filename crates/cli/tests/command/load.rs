@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use ledgerline_testkit::{Authority, Scripted};
+
 use crate::binary::{command, report, report_of, run, signal, terminate};
 use crate::serve::Service;
 
@@ -160,4 +162,36 @@ fn the_engines_settings_may_come_from_a_file() {
     assert_eq!(report["accounts"]["delivered"], 700);
     assert_eq!(report["config"]["flush_interval_ms"], 5);
     assert!(report["batches"]["events_mean"].as_f64().unwrap() <= 7.0, "{report}");
+}
+
+#[test]
+fn the_engines_settings_may_come_from_the_environment() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "s3cret\n").unwrap();
+    let (server, authority) = (Scripted::storing(), Authority::new());
+    let front = authority.front(server.addr(), false);
+    let mut load = command(&["load", "--events", "70", "--flush-interval", "5ms", "--json"]);
+    load.env("LEDGERLINE_URL", front.url()).env("LEDGERLINE_CA_FILE", authority.ca_file());
+    load.env("LEDGERLINE_TOKEN_FILE", token).env("LEDGERLINE_HEADERS", "x-tenant: payments");
+    load.env("LEDGERLINE_BATCH_EVENTS_MAX", "7").env("LEDGERLINE_CONNECTIONS_MAX", "1");
+    load.env("LEDGERLINE_FLUSH_INTERVAL", "9 s").env("LEDGERLINE_BUFFER_BYTES", "");
+    let report = report_of(&load.output().unwrap(), 0);
+    assert_eq!(report["config"]["url"], front.url());
+    assert_eq!(report["config"]["flush_interval_ms"], 5, "the flag's");
+    assert_eq!(report["config"]["connections"], 1);
+    let requests = server.requests();
+    assert_eq!(server.stored_count(), 70);
+    for request in requests.iter() {
+        assert_eq!(request.header("authorization"), Some("Bearer s3cret"));
+        assert_eq!(request.header("x-tenant"), Some("payments"));
+        assert!(request.event_count() <= 7);
+    }
+}
+
+#[test]
+fn the_null_sink_counts_more_than_a_url_in_the_environment() {
+    let mut load = command(&["load", "--null-sink", "--events", "100", "--json"]);
+    let output = load.env("LEDGERLINE_URL", "http://127.0.0.1:1").output().unwrap();
+    assert_eq!(report_of(&output, 0)["accounts"]["delivered"], 100);
 }

@@ -29,6 +29,8 @@ fn a_bad_value_is_named_with_its_flag() {
         (&["serve", "--listen", "localhost"], &["--listen"]),
         (&["load"], &["--url", "--null-sink"]),
         (&["load", "--url", "ftp://x", "--events", "1"], &["--url", "ftp://x"]),
+        (&["load", "--url", ""], &["--url"]),
+        (&["load", "--url", "http://x", "--null-sink"], &["--null-sink", "--url"]),
         (&[&null_sink[..], &["--durability", "process"]].concat(), &["--durability"]),
         (&[&null_sink[..], &["--flush-interval", "0ms"]].concat(), &["--flush-interval"]),
         (&[&null_sink[..], &["--flush-interval", "1 day"]].concat(), &["--flush-interval"]),
