@@ -64,7 +64,8 @@ fn fields(config: &Config) -> Vec<(&'static str, Value)> {
         ("headers", json!(config.headers.iter().map(Header::name).collect::<Vec<_>>())),
         ("lost_events_max", json!(config.lost_events_max)),
         ("lost_bytes_max", json!(config.lost_bytes_max)),
-        ("on_loss", Value::Null), // a function: not from here
+        ("on_loss", Value::Null),  // a function: not from here
+        ("trace_id", Value::Null), // as that
         ("drop_timeout_ms", time(config.drop_timeout)),
         ("lanes", json!(config.lanes)),
     ]
