@@ -21,6 +21,7 @@ mod readiness;
 mod receipts;
 mod recording;
 mod redelivery;
+mod requests;
 mod schedules;
 mod security;
 mod tidy;

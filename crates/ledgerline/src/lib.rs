@@ -53,6 +53,8 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod thread;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod trace;
 mod waiting;
 
