@@ -5,8 +5,8 @@
 //! ```
 //!
 //! It starts a DataStorage of its own, or takes the one at `LEDGERLINE_URL`. This file is the life
-//! of the engine around a service: start, serve, close. The recording itself is a middleware, in
-//! `src/audited.rs`.
+//! of the engine around a service: start, serve, close. The service itself, with a layer and a
+//! handler that record, is in `src/gateway.rs`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -48,7 +48,7 @@ async fn serve(listen: &str, storage_url: &str, store: Store) -> anyhow::Result<
         TcpListener::bind(listen).await.with_context(|| format!("can't listen on {listen}"))?;
     print_how_to_try_it(listener.local_addr()?, storage_url);
 
-    // With connect info, so that the middleware knows the client's address.
+    // With connect info, so that the layer knows the client's address.
     let app = router(store).into_make_service_with_connect_info::<SocketAddr>();
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = axum::serve(listener, app).with_graceful_shutdown(async move {

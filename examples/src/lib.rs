@@ -1,11 +1,11 @@
-//! What the examples share: a small web service that records its requests ([`router`]), and a
-//! DataStorage to send the records to ([`configuration`]).
+//! What the examples share: a small web service that records what it does ([`router`]), and a
+//! DataStorage to send the events to ([`configuration`]).
 //!
-//! The examples themselves are `gateway.rs` and `threads.rs`:
+//! The examples themselves are `gateway.rs`, `requests.rs` and `threads.rs`:
 //! `cargo run -p ledgerline-examples --example gateway`.
 
-mod audited;
 mod data_storage;
+mod gateway;
 
-pub use audited::{audited, router};
 pub use data_storage::{DataStorage, configuration};
+pub use gateway::{audit, router};

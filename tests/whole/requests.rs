@@ -30,7 +30,7 @@ struct Trail {
 impl Trail {
     fn new() -> Self {
         let storage = MemoryStorage::new();
-        let store = storage.start_with(config("http://127.0.0.1:9")).unwrap();
+        let store = storage.start_with(config("http://127.0.0.1:9")).expect("it is valid");
         Self { storage, store }
     }
 
@@ -40,7 +40,7 @@ impl Trail {
 
     /// The events so far.
     fn events(&self) -> Vec<StoredEvent> {
-        self.store.flush(WAIT).unwrap();
+        self.store.flush(WAIT).expect("the memory takes everything");
         self.storage.events()
     }
 
@@ -49,7 +49,7 @@ impl Trail {
     fn one(&self) -> (StoredEvent, Value) {
         let events = self.events();
         let [event] = &*events else { panic!("{} events", events.len()) };
-        (event.clone(), serde_json::from_str(&event.event_data).unwrap())
+        (event.clone(), serde_json::from_str(&event.event_data).expect("it is JSON"))
     }
 
     /// The only event is of an exchange that failed like this.
@@ -83,16 +83,29 @@ where
     }
 }
 
-/// A service that has this response at once.
-fn respond<B>(
-    response: Response<B>,
-) -> Serve<impl FnMut(Request<()>) -> Ready<Result<Response<B>, Infallible>>> {
-    let mut response = Some(response);
-    Serve(move |_| ready(Ok(response.take().expect("it is called once"))))
+/// A service that has this response at once, and once.
+struct Respond<B>(Option<Response<B>>);
+
+impl<B> Service<Request<()>> for Respond<B> {
+    type Response = Response<B>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<B>, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _request: Request<()>) -> Self::Future {
+        ready(Ok(self.0.take().expect("it is called once")))
+    }
+}
+
+fn respond<B>(response: Response<B>) -> Respond<B> {
+    Respond(Some(response))
 }
 
 fn get(path: &str) -> Request<()> {
-    Request::get(path).body(()).unwrap()
+    Request::get(path).body(()).expect("the path is valid")
 }
 
 /// The result of a future that needs no runtime and no second try.

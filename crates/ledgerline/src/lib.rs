@@ -33,6 +33,16 @@
 //! runtime of either flavour and outside of any: the engine has a thread and a runtime of its own,
 //! and a second thread that watches the first. Methods that wait come in two kinds: `flush` and
 //! `close` block their thread, `flush_async` and `close_async` are futures for any executor.
+//!
+//! # Features
+//! None is on by default: the engine speaks plain HTTP, and building it needs no C compiler.
+//! - `tls-aws-lc-rs`, `tls-ring`: `https`, with the cryptography of that name; with both,
+//!   aws-lc-rs. Building either needs a C compiler.
+//! - `tower`: `tower::AuditLayer` records one event for each HTTP request.
+//! - `metrics`: a collector for `prometheus-client`.
+//! - `log`: the engine's lines go to `log` where no `tracing` subscriber is set.
+//! - `sentry`: a hook that tells Sentry of lost events.
+//! - `testing`: a store whose DataStorage is a memory, for a service's own tests.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
