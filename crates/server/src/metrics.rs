@@ -28,7 +28,7 @@ pub(crate) struct Metrics {
 pub(crate) struct WriteMetrics {
     pub(crate) events_stored: Counter,
     pub(crate) events_repeated: Counter,
-    pub(crate) queued: Gauge,
+    pub(crate) waiting: Gauge,
     pub(crate) commit_seconds: Histogram,
     pub(crate) commit_events: Histogram,
     pub(crate) groups_split: Counter,
@@ -57,7 +57,7 @@ impl Metrics {
         let writes = WriteMetrics {
             events_stored: Counter::default(),
             events_repeated: Counter::default(),
-            queued: Gauge::default(),
+            waiting: Gauge::default(),
             // 0.25 ms to 8 s: a sync takes 0.1 ms to some seconds, by disk.
             commit_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
             commit_events: Histogram::new([1., 10., 50., 100., 250., 500., 1e3, 2e3, 4e3, 5e3]),
@@ -83,8 +83,8 @@ impl Metrics {
         );
         registry.register(
             "write_queue_requests",
-            "Requests that wait to be written",
-            writes.queued.clone(),
+            "Requests that wait to be written, or are being written",
+            writes.waiting.clone(),
         );
         registry.register_with_unit(
             "commit_duration",

@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub use self::migrate::MigrationError;
 use self::reader::Readers;
-use self::writer::{Write, Writer};
+use self::writer::{Counted, Write, Writer};
 use super::{NewEvents, PageEnd, RowSink, Selection, StorageError, WriteError, Written};
 use crate::config::Config;
 use crate::metrics::WriteMetrics;
@@ -31,7 +31,8 @@ use crate::metrics::WriteMetrics;
 pub(crate) struct Store {
     /// `None` tells the writer to finish what waits and to stop.
     writes: mpsc::Sender<Option<Write>>,
-    queued: Gauge,
+    /// Requests that were handed over and are not answered.
+    waiting: Gauge,
     queries: Arc<Readers>,
     /// A connection of its own, so that slow queries don't make the server look dead.
     probe: Arc<Readers>,
@@ -79,7 +80,7 @@ impl Store {
         };
         let store = Self {
             writes,
-            queued: metrics.queued.clone(),
+            waiting: metrics.waiting.clone(),
             queries,
             probe,
             query_timeout: config.query_timeout,
@@ -97,10 +98,8 @@ impl Store {
         held: OwnedSemaphorePermit,
     ) -> Result<Written, WriteError> {
         let (answer, answered) = oneshot::channel();
-        // Counted before it is sent, as the writer may take it at once.
-        self.queued.inc();
-        if let Err(error) = self.writes.try_send(Some(Write { events, answer, _held: held })) {
-            self.queued.dec();
+        let write = Write { events, answer, _held: held, _counted: Counted::new(&self.waiting) };
+        if let Err(error) = self.writes.try_send(Some(write)) {
             return Err(match error {
                 TrySendError::Full(_) => {
                     WriteError::QueueFull { limit: self.writes.max_capacity() }

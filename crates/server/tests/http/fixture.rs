@@ -1,6 +1,6 @@
 //! A server on a file of its own, and events to send to it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ledgerline_codec::{Timestamp, Uuid};
 use ledgerline_server::{Config, Server, Storage};
@@ -62,13 +62,11 @@ impl Fixture {
 
     /// Looks at the metric until it has the value.
     pub(crate) fn wait_for_metric(&self, name: &str, value: f64) {
-        for _ in 0..10_000 {
-            if self.metric(name) == value {
-                return;
-            }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.metric(name) != value {
+            assert!(Instant::now() < deadline, "{name} is {}, not {value}", self.metric(name));
             std::thread::yield_now();
         }
-        panic!("{name} is {}, expected {value}", self.metric(name));
     }
 
     /// A second connection to the server's file.

@@ -145,7 +145,7 @@ fn shutdown_says_so_at_once_finishes_what_runs_and_refuses_what_comes() {
     let running = send(addr, &request(0));
     // Behind the first, so that the second is still waiting when the server stops.
     let queued = send(addr, &request(1));
-    fixture.wait_for_metric("datastorage_write_queue_requests", 1.);
+    fixture.wait_for_metric("datastorage_write_queue_requests", 2.);
 
     let Fixture { server, directory } = fixture;
     let stopping = std::thread::spawn(move || server.shutdown(FOREVER));
@@ -184,7 +184,7 @@ fn a_passed_deadline_is_told_and_what_was_handed_over_is_still_committed() {
     let addr = fixture.server.addr();
     let first = send(addr, &request(0));
     let second = send(addr, &request(1));
-    fixture.wait_for_metric("datastorage_write_queue_requests", 1.);
+    fixture.wait_for_metric("datastorage_write_queue_requests", 2.);
     let Fixture { server, directory } = fixture;
     let deadline = Duration::from_millis(10);
     let stopping = std::thread::spawn(move || server.shutdown(deadline));

@@ -43,7 +43,7 @@ fn requests_that_wait_together_are_committed_together_and_only_the_guilty_is_ref
         .zip(&cases)
         .map(|(before, (events, _))| {
             let stream = send(fixture.server.addr(), &request(events));
-            fixture.wait_for_metric(QUEUED, f64::from(before));
+            fixture.wait_for_metric(QUEUED, f64::from(before + 1));
             stream
         })
         .collect();

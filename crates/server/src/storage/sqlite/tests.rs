@@ -51,9 +51,9 @@ fn write_all(
         .into_iter()
         .map(|events| {
             let (answer, answered) = oneshot::channel();
-            metrics.writes.queued.inc();
+            let _counted = Counted::new(&metrics.writes.waiting);
             let held = Arc::clone(&bytes).try_acquire_owned().unwrap();
-            queue.try_send(Some(Write { events, answer, _held: held })).unwrap();
+            queue.try_send(Some(Write { events, answer, _held: held, _counted })).unwrap();
             answered
         })
         .collect();
@@ -86,7 +86,7 @@ fn a_request_that_the_disk_has_no_room_for_is_refused_alone() {
         connection.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 2);
     assert_eq!(metrics.writes.groups_split.get(), 1);
-    assert_eq!(metrics.writes.queued.get(), 0);
+    assert_eq!(metrics.writes.waiting.get(), 0);
 }
 
 #[test]

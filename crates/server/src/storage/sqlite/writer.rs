@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use prometheus_client::metrics::gauge::Gauge;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Statement, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -30,6 +31,24 @@ pub(super) struct Write {
     pub(super) answer: oneshot::Sender<Outcome>,
     /// The leave to hold the request's bytes, which ends with the answer even if nobody waits.
     pub(super) _held: OwnedSemaphorePermit,
+    pub(super) _counted: Counted,
+}
+
+/// Counts a request until it is answered, whatever the answer.
+#[derive(Debug)]
+pub(super) struct Counted(Gauge);
+
+impl Counted {
+    pub(super) fn new(waiting: &Gauge) -> Self {
+        waiting.inc();
+        Self(waiting.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 type Outcome = Result<Written, WriteError>;
@@ -88,7 +107,6 @@ impl<'c> Writer<'c> {
     }
 
     fn write_group(&mut self, first: Write, queue: &mut Queue) {
-        self.metrics.queued.dec();
         // The transaction comes first: what arrives while it waits for its lock joins the group.
         let begun = Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate);
         let group = self.gather(first, queue);
@@ -126,7 +144,6 @@ impl<'c> Writer<'c> {
         while events + self.request_events_max <= GROUP_EVENTS_MAX {
             match queue.try_recv() {
                 Ok(Some(write)) => {
-                    self.metrics.queued.dec();
                     events += write.events.events.len();
                     group.push(write);
                 }
