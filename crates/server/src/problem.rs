@@ -39,6 +39,7 @@ pub(crate) enum Kind {
     RequestTimeout,
     EventIdConflict,
     RequestTooLarge,
+    UnsupportedMediaType,
     Internal,
     Unavailable,
 }
@@ -162,6 +163,11 @@ impl Kind {
             Self::RequestTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "request-too-large", "Request Too Large")
             }
+            Self::UnsupportedMediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "Unsupported Media Type",
+            ),
             Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "database_error", "Database Error")
             }

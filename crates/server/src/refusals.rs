@@ -103,6 +103,7 @@ impl Drop for Refusals {
 
 fn log_left_out(left_out: Vec<(Refusal, u64)>) {
     for (Refusal { status, reason, field }, unlogged) in left_out {
+        let field = (!field.is_empty()).then_some(field);
         tracing::warn!(status, reason, field, unlogged, "more events refused");
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -177,6 +177,7 @@ impl App {
         body: &mut Incoming,
     ) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
         check_media_type(headers)?;
+        check_encoding(headers)?;
         let max = self.config.body_bytes_max;
         let too_large = || {
             let detail = format!("the body has more than {max} bytes");
@@ -196,7 +197,7 @@ impl App {
             Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
             Ok(Err(error)) => {
                 let detail = format!("the body broke off: {error}");
-                return Err(Problem::new(Kind::InvalidRequest, detail).because("body_broke_off"));
+                return Err(Problem::new(Kind::InvalidRequest, detail).because("incomplete_body"));
             }
             Err(_) => {
                 let limit = self.config.body_timeout;
@@ -267,6 +268,19 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let given = given.map_or_else(|| "missing".to_owned(), |given| format!("{given:?}"));
     let detail = format!("the header Content-Type is {given}, expected {JSON:?}");
     Err(Problem::new(Kind::Validation, detail).because("content_type"))
+}
+
+/// Nothing is decompressed here. A body that something on the way has compressed would pass for
+/// events that are no JSON, and be refused for good.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let given = headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("unreadable"));
+    match given.filter(|given| !given.eq_ignore_ascii_case("identity")) {
+        None => Ok(()),
+        Some(given) => {
+            let detail = format!("the header Content-Encoding is {given:?}, expected none");
+            Err(Problem::new(Kind::UnsupportedMediaType, detail).because("content_encoding"))
+        }
+    }
 }
 
 fn liveness() -> Answer {

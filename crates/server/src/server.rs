@@ -350,7 +350,6 @@ fn connection(
         // It runs from the end of the request before, so it bounds idleness too.
         .header_read_timeout(idle_timeout)
         .max_header_size(HEADER_BYTES_MAX)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), service)
 }
 

@@ -170,6 +170,17 @@ fn only_json_is_taken() {
 }
 
 #[test]
+fn a_compressed_body_is_no_fault_of_its_events() {
+    let fixture = Fixture::new();
+    let body = format!("[{}]", event(0));
+    for (encoding, status) in [("gzip", 415), ("br, gzip", 415), ("identity", 201)] {
+        let headers = format!("{JSON}Content-Encoding: {encoding}\r\n");
+        let answer = exchange(fixture.server.addr(), &post_bytes(BATCH, &headers, body.as_bytes()));
+        assert_eq!(answer.status, status, "{encoding}");
+    }
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused_whether_or_not_it_says_its_length() {
     let fixture = Fixture::with(|config| config.body_bytes_max = 1 << 20);
     let addr = fixture.server.addr();
@@ -415,4 +426,27 @@ fn pipelined_requests_are_answered_in_their_order() {
         assert_eq!(answer.json()["event_ids"], json!([id(number)]));
     }
     assert_eq!(fixture.rows(), 20);
+}
+
+#[test]
+fn what_follows_a_request_does_not_take_its_answer_along() {
+    let fixture = Fixture::new();
+    let body = format!("[{}]", event(0));
+    let good = post_bytes(BATCH, JSON, body.as_bytes());
+    let no_answer_fits = [
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec(),
+        b"POST /api HTTP/1.1\r\nHost : test\r\n\r\n".to_vec(),
+        post_bytes(BATCH, "Content-Length: -1\r\n", b"[]"),
+        format!("POST {BATCH} HTTP/1.1\r\n{JSON}Transfer-Encoding: chunked\r\n\r\nzz\r\n").into(),
+    ];
+    for garbage in no_answer_fits {
+        let request = [good.clone(), garbage].concat();
+        let mut stream = BufReader::new(send(fixture.server.addr(), &request));
+        assert_eq!(read_answer(&mut stream).expect("the first answer").status, 201);
+        assert_eq!(read_answer(&mut stream).expect("the second answer").status, 400);
+        assert!(read_answer(&mut stream).is_none(), "the connection ends");
+    }
+    // A length too short leaves a rest that is no request.
+    let short = format!("POST {BATCH} HTTP/1.1\r\nHost: test\r\n{JSON}Content-Length: 0\r\n\r\n[]");
+    exchange(fixture.server.addr(), short.as_bytes()).problem(400, "validation-error");
 }
