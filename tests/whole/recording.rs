@@ -1,9 +1,12 @@
 //! What callers do with events: build them, hold them, queue them, name them.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
+use ledgerline::testing::{MemoryStorage, stop_wall_clock};
 use ledgerline::{
-    Category, Envelope, Event, Field, Json, Outcome, OwnedEvent, Problem, Refused, Store, Uuid,
+    Category, Config, Envelope, Event, Field, Json, Outcome, OwnedEvent, Problem, Refused, Store,
+    Timestamp,
 };
 use ledgerline_testkit::{Scripted, WAIT, config, event, serve};
 use serde_json::json;
@@ -98,11 +101,97 @@ fn any_well_formed_category_is_recorded_and_no_other() {
 fn an_event_names_its_parent_by_the_id_that_its_caller_chose() {
     let server = serve();
     let store = Store::start(config(&server.url())).unwrap();
-    let id = Uuid::from_u128(0x0190_abcd_ef01_7000_8000_0123_4567_89ab);
+    let id = store.new_event_id();
+    assert_ne!(id, store.new_event_id());
     store.record(&event("rr-parent").with_id(id)).unwrap();
     store.flush(WAIT).unwrap();
     store.record(&event("rr-child").with_parent_event_id(id)).unwrap();
     store.flush(WAIT).unwrap();
     assert_eq!(server.one("rr-parent").text("event_id"), id.to_string());
     assert_eq!(server.one("rr-child").text("parent_event_id"), id.to_string());
+}
+
+/// A store on a memory with room for all that these tests record.
+fn roomy() -> (MemoryStorage, Store) {
+    let storage = MemoryStorage::new();
+    let mut config = Config::new("http://memory.invalid");
+    config.buffer_bytes = Some(64 << 20);
+    let store = storage.start_with(config).expect("a valid configuration");
+    (storage, store)
+}
+
+/// The timestamps of what is stored, by correlation id, in the order of recording.
+fn told(storage: &MemoryStorage, store: &Store) -> BTreeMap<String, Vec<i64>> {
+    store.flush(WAIT).expect("a memory stores everything");
+    let mut told = BTreeMap::<_, Vec<_>>::new();
+    for event in storage.events() {
+        told.entry(event.correlation_id).or_default().push(event.event_timestamp.micros());
+    }
+    told
+}
+
+#[test]
+fn no_two_events_of_a_story_have_one_timestamp() {
+    for stands_still in [false, true] {
+        let (storage, store) = roomy();
+        if stands_still {
+            stop_wall_clock(&store, now_and(0));
+        }
+        for number in 0..60_000 {
+            store.record(&event(&format!("rr-{}", number / 6))).unwrap();
+        }
+        let told = told(&storage, &store);
+        assert_eq!(told.len(), 10_000);
+        for (story, stamps) in told {
+            assert!(stamps.len() == 6 && stamps.is_sorted_by(|a, b| a < b), "{story}: {stamps:?}");
+        }
+    }
+}
+
+#[test]
+fn one_story_flat_out_is_never_a_millisecond_ahead_and_never_goes_back() {
+    let (storage, store) = roomy();
+    let began = now_and(0);
+    let stop_at = |micros| {
+        let at = Timestamp::from_micros(began.micros() + micros);
+        stop_wall_clock(&store, at.expect("nowhere near the year 9999"));
+    };
+    stop_at(0);
+    for _ in 0..2_000 {
+        store.record(&event("rr-long")).unwrap();
+    }
+    stop_at(-1_000_000);
+    store.record(&event("rr-long")).unwrap();
+    stop_at(1);
+    store.record(&event("rr-long")).unwrap();
+    let mut wanted: Vec<_> = (0..1_000).collect();
+    wanted.resize(2_001, 999);
+    wanted.push(1_000);
+    let stamps = told(&storage, &store).remove("rr-long").unwrap();
+    let ahead: Vec<_> = stamps.iter().map(|stamp| stamp - began.micros()).collect();
+    assert_eq!(ahead, wanted);
+}
+
+#[test]
+fn what_comes_between_makes_no_two_events_of_a_story_equal() {
+    let (storage, store) = roomy();
+    stop_wall_clock(&store, now_and(0));
+    let own = now_and(-3_600_000_000);
+    let story = event("rr-\"quoted\"");
+    for _ in 0..20 {
+        store.record(&story).unwrap();
+        store.record(&story.with_severity(&"x".repeat(21))).unwrap_err();
+        store.record(&story).unwrap();
+        store.record(&event("rr-own").with_timestamp(own)).unwrap();
+    }
+    let told = told(&storage, &store);
+    let stamps = &told["rr-\"quoted\""];
+    assert!(stamps.len() == 40 && stamps.is_sorted_by(|a, b| a < b), "{stamps:?}");
+    assert_eq!(told["rr-own"], [own.micros(); 20]);
+}
+
+/// The clock's reading, and so many microseconds.
+fn now_and(micros: i64) -> Timestamp {
+    let now = Timestamp::from(SystemTime::now());
+    Timestamp::from_micros(now.micros() + micros).expect("nowhere near the year 9999")
 }

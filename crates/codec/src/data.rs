@@ -78,7 +78,8 @@ impl From<Problem> for DataError {
     }
 }
 
-/// Ready JSON text, borrowed or owned: an object, copied as it is, without the whitespace around it.
+/// Ready JSON text, borrowed or owned: an object, copied as it is, without the whitespace around
+/// it.
 ///
 /// ```
 /// use ledgerline_codec::{EventData, Json};

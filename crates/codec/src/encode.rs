@@ -27,6 +27,15 @@ pub struct Identity<'a> {
     pub now: Timestamp,
 }
 
+/// What [`encode`] has appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Encoded {
+    /// Where in the buffer the text of the correlation id starts, as JSON has it; the quotation
+    /// mark at its end follows. So that who keeps the record needn't search for it.
+    pub correlation_id_at: usize,
+}
+
 /// Why an event can't become a record: one of its fields can't be stored.
 pub type EncodeError = FieldError;
 
@@ -91,7 +100,7 @@ pub fn encode(
     event: &Event<'_>,
     identity: &Identity<'_>,
     out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
+) -> Result<Encoded, EncodeError> {
     append_record::<Best>(event, identity, out)
 }
 
@@ -104,7 +113,7 @@ pub fn encode_portable(
     event: &Event<'_>,
     identity: &Identity<'_>,
     out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
+) -> Result<Encoded, EncodeError> {
     append_record::<Portable>(event, identity, out)
 }
 
@@ -113,7 +122,7 @@ fn append_record<S: Scan>(
     event: &Event<'_>,
     identity: &Identity<'_>,
     out: &mut Vec<u8>,
-) -> Result<(), FieldError> {
+) -> Result<Encoded, FieldError> {
     let start = out.len();
     let result = append_parts::<S>(event, identity, out);
     if result.is_err() {
@@ -127,14 +136,14 @@ fn append_parts<S: Scan>(
     event: &Event<'_>,
     identity: &Identity<'_>,
     out: &mut Vec<u8>,
-) -> Result<(), FieldError> {
+) -> Result<Encoded, FieldError> {
     let mut record = Record(Cursor::<S>::new(out));
-    record.fields(event, identity)?;
+    let encoded = record.fields(event, identity)?;
     record.0.finish();
     let appended = event.event_data.append_checked(0, out);
     appended.map_err(|error| Field::EventData.error(error.0))?;
     out.push(b'}');
-    Ok(())
+    Ok(encoded)
 }
 
 /// A record that is being written.
@@ -143,7 +152,11 @@ struct Record<'a, S>(Cursor<'a, S>);
 impl<S: Scan> Record<'_, S> {
     /// Appends everything up to the text of `event_data`.
     #[inline(always)]
-    fn fields(&mut self, event: &Event<'_>, identity: &Identity<'_>) -> Result<(), FieldError> {
+    fn fields(
+        &mut self,
+        event: &Event<'_>,
+        identity: &Identity<'_>,
+    ) -> Result<Encoded, FieldError> {
         let event_id = event.event_id.unwrap_or(identity.event_id);
         self.0.bytes(RECORD_START, hyphenated(event_id), b"\"");
         self.text(Field::Producer, identity.producer)?;
@@ -160,7 +173,9 @@ impl<S: Scan> Record<'_, S> {
         self.plain(Field::EventCategory, category.as_str());
         self.text(Field::EventAction, event.event_action)?;
         self.plain(Field::EventOutcome, event.event_outcome.as_str());
+        let correlation_id_at = self.0.len() + Field::CorrelationId.quoted_key().len();
         self.text(Field::CorrelationId, event.correlation_id)?;
+        let encoded = Encoded { correlation_id_at };
 
         self.text_if_any(Field::ActorType, event.actor_type)?;
         self.text_if_any(Field::ActorId, event.actor_id)?;
@@ -186,7 +201,7 @@ impl<S: Scan> Record<'_, S> {
         self.text_if_any(Field::ErrorMessage, event.error_message)?;
         if event.retention_days.is_none() && event.is_sensitive.is_none() {
             self.0.bytes(END, [], b"");
-            return Ok(());
+            return Ok(encoded);
         }
         let retention_days = event.retention_days.unwrap_or(RETENTION_DAYS_DEFAULT);
         Field::RetentionDays.check_range(retention_days.into())?;
@@ -194,7 +209,7 @@ impl<S: Scan> Record<'_, S> {
         let is_sensitive = event.is_sensitive.unwrap_or(false);
         self.0.plain(Field::IsSensitive.key(), if is_sensitive { "true" } else { "false" }, b"");
         self.0.bytes(Field::EventData.key(), [], b"");
-        Ok(())
+        Ok(encoded)
     }
 
     #[inline(always)]
@@ -383,6 +398,18 @@ mod tests {
         assert_eq!(event_id_text(&record[1..]), None);
         assert_eq!(event_id_text(&record[..49]), None);
         assert_eq!(event_id_text(b""), None);
+    }
+
+    #[test]
+    fn the_place_of_the_correlation_id_is_told() {
+        let mut out = Vec::new();
+        for id in ["rr-1", "with \"escapes\"\n", "\u{1f512}"] {
+            let event = event().with_correlation_id(id).with_action(id).with_actor_id(id);
+            let at = encode(&event, &identity(), &mut out).unwrap().correlation_id_at;
+            assert!(out[..at].ends_with(br#","correlation_id":""#));
+            let quoted = serde_json::to_string(id).unwrap();
+            assert!(out[at - 1..].starts_with(quoted.as_bytes()));
+        }
     }
 
     #[test]

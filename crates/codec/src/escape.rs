@@ -86,10 +86,16 @@ impl<'a, S: Scan> Cursor<'a, S> {
         unsafe { &mut *written }
     }
 
+    /// How long the buffer is now.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.at.addr() - self.out.as_ptr().addr()
+    }
+
     /// Has something appended that needs the buffer itself.
     #[inline(always)]
     pub(crate) fn append(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
-        let len = self.at.addr() - self.out.as_ptr().addr();
+        let len = self.len();
         // SAFETY: `at` lies in the allocation, and all before it is initialised.
         unsafe { self.out.set_len(len) };
         append(self.out);

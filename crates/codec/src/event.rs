@@ -49,7 +49,8 @@ pub struct Event<'a> {
     pub event_id: Option<Uuid>,
     /// Version of the event's schema. Absent: `"1.0"`.
     pub version: Option<&'a str>,
-    /// When it happened. Absent: the moment of recording.
+    /// When it happened. Absent: the moment of recording. When the event arrives, DataStorage
+    /// refuses a time more than 7 days in the past or more than 60 minutes in the future.
     pub event_timestamp: Option<Timestamp>,
     /// What kind of actor: `service`, `user`.
     pub actor_type: Option<&'a str>,
@@ -69,7 +70,8 @@ pub struct Event<'a> {
     pub severity: Option<&'a str>,
     /// How long the action took, in milliseconds.
     pub duration_ms: Option<i32>,
-    /// The event that caused this one.
+    /// The event that caused this one. DataStorage refuses a parent that it doesn't have; while
+    /// both wait to be sent, which arrives first is not promised.
     pub parent_event_id: Option<Uuid>,
     /// When the parent happened; spares the store a search.
     pub parent_event_date: Option<Timestamp>,
@@ -147,7 +149,8 @@ setters! {
     with_id(id: Uuid) event_id = Some(id);
     /// Sets the version of the event's schema.
     with_version(version: &'a str) version = Some(version);
-    /// Sets when it happened, if that isn't the moment of recording.
+    /// Sets when it happened, if that isn't the moment of recording: at most 7 days ago and 60
+    /// minutes ahead when it arrives, else DataStorage refuses the event.
     with_timestamp(timestamp: Timestamp) event_timestamp = Some(timestamp);
     /// Sets what kind of actor: `service`, `user`.
     with_actor_type(actor_type: &'a str) actor_type = Some(actor_type);

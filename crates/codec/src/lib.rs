@@ -21,7 +21,9 @@ mod words;
 pub use data::{DataError, Envelope, EventData, Json};
 #[doc(hidden)]
 pub use encode::encode_portable;
-pub use encode::{EVENT_ID_OFFSET, EncodeError, Identity, encode, event_id_text, field_text};
+pub use encode::{
+    EVENT_ID_OFFSET, EncodeError, Encoded, Identity, encode, event_id_text, field_text,
+};
 pub use event::Event;
 pub use field::{Field, FieldError, Problem};
 pub use owned::OwnedEvent;

@@ -31,6 +31,12 @@ impl Timestamp {
     /// The text without its digits.
     pub(crate) const TEMPLATE: [u8; 27] = *b"0000-00-00T00:00:00.000000Z";
 
+    /// 0001-01-01T00:00:00Z, the first.
+    pub const MIN: Self = Self { micros: MICROS_MIN };
+
+    /// 9999-12-31T23:59:59.999999Z, the last.
+    pub const MAX: Self = Self { micros: MICROS_MAX };
+
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self { micros: 0 };
 

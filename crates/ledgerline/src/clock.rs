@@ -1,5 +1,7 @@
 //! The engine's clocks: milliseconds since its start, and the wall clock for stamps.
 
+#[cfg(feature = "testing")]
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ledgerline_codec::Timestamp;
@@ -46,6 +48,44 @@ pub(crate) fn wall_clock() -> Timestamp {
     Timestamp::from_micros(micros).unwrap_or(Timestamp::EPOCH)
 }
 
+/// The wall clock as a test has set it.
+#[cfg(feature = "testing")]
+#[derive(Debug)]
+pub(crate) struct SetClock {
+    /// By how much it is ahead of the system's.
+    ahead_us: AtomicI64,
+    /// Where it stands still; [`RUNS`] if it doesn't.
+    stands_at_us: AtomicI64,
+}
+
+#[cfg(feature = "testing")]
+impl SetClock {
+    pub(crate) fn set(&self, ahead_us: i64) {
+        self.ahead_us.store(ahead_us, Relaxed);
+        self.stands_at_us.store(RUNS, Relaxed);
+    }
+
+    pub(crate) fn stop(&self, at: Timestamp) {
+        self.stands_at_us.store(at.micros(), Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Timestamp {
+        let now = wall_clock();
+        let micros = match self.stands_at_us.load(Relaxed) {
+            RUNS => now.micros().saturating_add(self.ahead_us.load(Relaxed)),
+            at => at,
+        };
+        Timestamp::from_micros(micros).unwrap_or(now)
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Default for SetClock {
+    fn default() -> Self {
+        Self { ahead_us: AtomicI64::new(0), stands_at_us: AtomicI64::new(RUNS) }
+    }
+}
+
 fn millis(time: Timespec) -> i64 {
     time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
 }
@@ -54,3 +94,6 @@ fn millis(time: Timespec) -> i64 {
 const COARSE: ClockId = ClockId::MonotonicCoarse;
 #[cfg(not(target_os = "linux"))]
 const COARSE: ClockId = ClockId::Monotonic;
+/// No timestamp.
+#[cfg(feature = "testing")]
+const RUNS: i64 = i64::MAX;

@@ -39,6 +39,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ledgerline_codec::Timestamp;
 use ledgerline_transport::{Answer, Cause, Certainty, ConnectionEvent, Failure, IoFault, What};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -270,7 +271,12 @@ pub fn panic_engine(store: &Store) -> bool {
 /// Makes the store's wall clock differ from the system's by so many microseconds, as if it had been
 /// set. Stamps and ids follow it; nothing else may.
 pub fn set_wall_clock(store: &Store, ahead_us: i64) {
-    store.set_wall_clock(ahead_us);
+    store.wall_clock().set(ahead_us);
+}
+
+/// Makes the store's wall clock stand still at this moment, until it is set.
+pub fn stop_wall_clock(store: &Store, at: Timestamp) {
+    store.wall_clock().stop(at);
 }
 
 /// A deadline that only a fault reaches.

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ledgerline_codec::{EncodeError, Event, Identity, Timestamp, encode};
+use ledgerline_codec::{Event, Identity, Timestamp, Uuid, encode};
 use ledgerline_core::{Accounts, Lanes, Process, RECORD_BYTES_MAX, Receipt, Refusal};
 use tokio::sync::mpsc;
 
-use crate::clock::{Clock, wall_clock};
+use crate::clock::Clock;
 use crate::engine::{Command, Ended, LostRing, Pulse};
 use crate::error::{CloseError, FlushError, Lost, Refused};
 use crate::identity::event_id;
@@ -42,9 +42,8 @@ pub(crate) struct Inner {
     /// What `close` answers once the engine has ended.
     pub(super) ended: Arc<Ended>,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
-    /// By how much a test has set the wall clock, in microseconds.
     #[cfg(feature = "testing")]
-    pub(super) wall_clock_ahead_us: std::sync::atomic::AtomicI64,
+    pub(super) wall_clock: crate::clock::SetClock,
 }
 
 /// A command that could not be handed to the engine.
@@ -101,7 +100,6 @@ impl Inner {
         }
         let mut tools = Tools::take(process);
         self.lanes.expect_record(lane, tools.scratch.len()); // as long as the thread's last one
-        tools.scratch.clear();
         if let Err(refused) = self.encode(lane, event, &mut tools) {
             tools.put_back();
             return Err(refused);
@@ -139,30 +137,55 @@ impl Inner {
         }
     }
 
-    /// Encodes the event into the scratch.
+    /// Encodes the event into the scratch, without a correlation id as one of the current trace.
     fn encode(&self, lane: usize, event: &Event<'_>, tools: &mut Tools) -> Result<(), Refused> {
-        let now = self.wall_clock();
+        match &self.trace_id {
+            Some(hook) if event.correlation_id.is_empty() => {
+                self.encode_traced(lane, event, hook, tools)
+            }
+            _ => self.encode_event(lane, event, tools),
+        }
+    }
+
+    #[inline(never)]
+    fn encode_traced(
+        &self,
+        lane: usize,
+        event: &Event<'_>,
+        hook: &TraceIdHook,
+        tools: &mut Tools,
+    ) -> Result<(), Refused> {
+        let digits = self.run(lane, || hook.call()).map(TraceId::digits);
+        let mut traced = *event;
+        if let Some(digits) = &digits {
+            traced.correlation_id = std::str::from_utf8(digits).unwrap_or_default();
+        }
+        self.encode_event(lane, &traced, tools)
+    }
+
+    fn encode_event(
+        &self,
+        lane: usize,
+        event: &Event<'_>,
+        tools: &mut Tools,
+    ) -> Result<(), Refused> {
+        let now = tools.stamp(self.wall_clock(), event.correlation_id);
+        tools.scratch.clear();
+        tools.overwritten();
         let identity = Identity {
             event_id: event_id(now, tools.random.u64(..)),
             producer: &self.producers[lane],
             producer_seq: self.lanes.next_producer_seq(lane),
             now,
         };
-        // The only place where a caller's code runs: nothing is reserved or held yet.
-        let encoded = catch_unwind(AssertUnwindSafe(|| match &self.trace_id {
-            Some(hook) if event.correlation_id.is_empty() => {
-                encode_traced(event, hook, &identity, &mut tools.scratch)
-            }
-            _ => encode(event, &identity, &mut tools.scratch),
-        }));
-        let encoded = encoded.unwrap_or_else(|panic| {
-            self.lanes.count_invalid(lane);
-            std::panic::resume_unwind(panic)
-        });
-        encoded.map_err(|error| {
+        let encoded = self.run(lane, || encode(event, &identity, &mut tools.scratch));
+        let encoded = encoded.map_err(|error| {
             self.lanes.count_invalid(lane);
             Refused::Invalid(error)
         })?;
+        if event.event_timestamp.is_none() {
+            tools.stamped(now, encoded.correlation_id_at);
+        }
         if tools.scratch.len() > RECORD_BYTES_MAX {
             self.lanes.count_too_large(lane);
             return Err(Refused::TooLarge { bytes: tools.scratch.len(), max: RECORD_BYTES_MAX });
@@ -170,16 +193,30 @@ impl Inner {
         Ok(())
     }
 
+    /// Runs a caller's code, and counts its event as refused if that panics. Nothing is reserved or
+    /// held yet.
+    fn run<T>(&self, lane: usize, code: impl FnOnce() -> T) -> T {
+        catch_unwind(AssertUnwindSafe(code)).unwrap_or_else(|panic| {
+            self.lanes.count_invalid(lane);
+            std::panic::resume_unwind(panic)
+        })
+    }
+
+    pub(super) fn new_event_id(&self) -> Uuid {
+        let mut tools = Tools::take(Process::current());
+        let id = event_id(self.wall_clock(), tools.random.u64(..));
+        tools.put_back();
+        id
+    }
+
     #[cfg(not(feature = "testing"))]
     fn wall_clock(&self) -> Timestamp {
-        wall_clock()
+        crate::clock::wall_clock()
     }
 
     #[cfg(feature = "testing")]
     fn wall_clock(&self) -> Timestamp {
-        let ahead_us = self.wall_clock_ahead_us.load(std::sync::atomic::Ordering::Relaxed);
-        let now = wall_clock();
-        Timestamp::from_micros(now.micros().saturating_add(ahead_us)).unwrap_or(now)
+        self.wall_clock.read()
     }
 
     /// Hands a command to the engine's thread, which is in this process only.
@@ -298,22 +335,6 @@ impl Drop for Inner {
         drop(std::mem::replace(&mut self.commands, mpsc::channel(1).0));
         self.leave();
     }
-}
-
-/// Encodes an event without a correlation id as one of the current trace, if there is one.
-#[inline(never)]
-fn encode_traced(
-    event: &Event<'_>,
-    hook: &TraceIdHook,
-    identity: &Identity<'_>,
-    out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
-    let digits = hook.call().map(TraceId::digits);
-    let mut traced = *event;
-    if let Some(digits) = &digits {
-        traced.correlation_id = std::str::from_utf8(digits).unwrap_or_default();
-    }
-    encode(&traced, identity, out)
 }
 
 /// A record that waits for room. Dropped before it got any, it is a refused one.
