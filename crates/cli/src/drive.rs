@@ -36,10 +36,8 @@ impl Run {
         let store = Store::start(config).map_err(usage)?;
         let interrupt = {
             let store = store.clone();
-            Interrupt::watch(move || match store.accounts() {
-                accounts if is_delivered(&accounts) => Exit::Failed,
-                _ => Exit::Undelivered,
-            })?
+            // A close at once: the one that waits ends with it, and says what was dropped.
+            Interrupt::watch(move || drop(store.close(Duration::ZERO)))?
         };
         tracing::info!(producers = plan.producers, events = plan.events, "recording");
         let mut progress = Progress::new("delivering", plan.events);

@@ -18,6 +18,7 @@ mod producers;
 mod progress;
 mod query;
 mod report;
+mod runtime;
 mod serve;
 mod settings;
 mod signals;

@@ -15,6 +15,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use crate::runtime;
+
 /// A running sink; it ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct NullSink {
@@ -26,8 +28,7 @@ pub(crate) struct NullSink {
 impl NullSink {
     /// Listens on a free port. Each request waits for `think` before it is answered.
     pub(crate) fn start(think: Duration) -> io::Result<Self> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let runtime = runtime::current_thread()?;
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();

@@ -177,7 +177,8 @@ impl Producer {
                         break;
                     }
                 }
-                Err(_) if is_over => break,
+                // A store that was closed meanwhile because it is to stop.
+                Err(_) if is_over || stop.load(Ordering::Relaxed) => break,
                 Err(Refused::Full { .. }) => {
                     tally.refused_ns.saturating_record(nanos);
                     thread::sleep(pause);

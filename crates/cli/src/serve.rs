@@ -16,7 +16,8 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
     config.listen = args.listen;
     config.health_listen = Some(args.health_listen);
     config.metrics_listen = Some(args.metrics_listen);
-    let interrupt = Interrupt::watch(|| Exit::Failed)?;
+    // Requests under way have no accounts to say: the second signal ends it.
+    let interrupt = Interrupt::watch(|| std::process::exit(Exit::Failed as i32))?;
     let server = Server::start(config).context("the service doesn't start")?;
     println!("api http://{}", server.addr());
     println!("health http://{}", server.health_addr());

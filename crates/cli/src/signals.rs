@@ -1,7 +1,9 @@
-//! SIGTERM and SIGINT: the first asks to stop, the second ends the process at once.
+//! SIGTERM and SIGINT: the first asks to stop, the second to wait for nothing more, the third ends
+//! the process at once.
 //!
 //! Invariant: from [`Interrupt::watch`] on, the first signal only sets a flag that whoever works
-//! looks at. Limit: a process has one watch.
+//! looks at; after the second the command still says what became of everything. Limit: a process
+//! has one watch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +13,7 @@ use std::thread;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::Exit;
+use crate::{Exit, runtime};
 
 /// Whether the process was asked to stop.
 #[derive(Debug)]
@@ -21,12 +23,10 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    /// Catches the signals from now on. At the second one `exit` tells how the process ends.
-    pub(crate) fn watch(exit: impl FnOnce() -> Exit + Send + 'static) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .context("no runtime for signals")?;
+    /// Catches the signals from now on. At the second one `hurry` is called, on a thread of its
+    /// own; at the third the process ends.
+    pub(crate) fn watch(hurry: impl FnOnce() + Send + 'static) -> anyhow::Result<Self> {
+        let runtime = runtime::current_thread().context("no runtime for signals")?;
         let context = runtime.enter();
         let terminate = signal(SignalKind::terminate()).context("SIGTERM can't be caught")?;
         let interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be caught")?;
@@ -40,11 +40,16 @@ impl Interrupt {
             runtime.block_on(next(&mut signals));
             // Relaxed: the flag says nothing about other memory.
             flag.store(true, Ordering::Relaxed);
-            eprintln!("stopping; a second signal ends it at once");
+            eprintln!("stopping; a second signal waits for nothing more, a third ends it at once");
             // Fails only if nobody waits for it.
             ask.send(()).ok();
             runtime.block_on(next(&mut signals));
-            std::process::exit(exit() as i32);
+            let hurry = thread::Builder::new().name("hurry".to_owned()).spawn(hurry);
+            if let Err(error) = hurry {
+                eprintln!("error: no thread to hurry: {error}");
+            }
+            runtime.block_on(next(&mut signals));
+            std::process::exit(Exit::Failed as i32);
         };
         thread::Builder::new().name("signals".to_owned()).spawn(run).context("no thread")?;
         Ok(Self { is_asked, asked })

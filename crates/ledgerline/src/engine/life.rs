@@ -6,6 +6,7 @@
 //! counted as such, and events are refused.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 
@@ -19,11 +20,20 @@ use crate::waiting;
 
 /// The runtime that the engine's thread turns in, and nobody else.
 pub(super) fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .max_blocking_threads(RESOLVER_THREADS_MAX)
-        .build()
+    // With the feature `signal`, which another crate may switch on, tokio panics instead of saying
+    // that it got no file descriptor.
+    let spare: Vec<_> =
+        (0..RUNTIME_FILES.div_ceil(2)).map(|_| UnixStream::pair()).collect::<io::Result<_>>()?;
+    drop(spare);
+    let build = || {
+        Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .max_blocking_threads(RESOLVER_THREADS_MAX)
+            .build()
+    };
+    // Other threads may have opened files meanwhile.
+    catch_unwind(build).unwrap_or_else(|_| Err(io::Error::other("tokio panicked")))
 }
 
 impl Engine {
@@ -116,6 +126,8 @@ impl Engine {
     }
 }
 
+/// File descriptors that a runtime opens when it is made, at most.
+const RUNTIME_FILES: usize = 8;
 /// Threads that look up the server's name, which may hang.
 const RESOLVER_THREADS_MAX: usize = 4;
 /// And once more to give up.

@@ -130,7 +130,7 @@ fn watch(pulse: &Pulse, ended: &mpsc::Receiver<()>) {
             && overdue.is_none_or(|(_, since_now_ms, _)| since_now_ms != since_ms)
         {
             let after_ms = told_ms.max(pulse.clock.now_ms().saturating_sub(since_ms));
-            tracing::info!(after_ms, "the audit engine goes on");
+            tracing::warn!(after_ms, "the audit engine goes on");
             silent = None;
         }
         match overdue {

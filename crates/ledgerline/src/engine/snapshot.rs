@@ -80,7 +80,8 @@ impl Engine {
     fn log_storage(&self, changes: u64) {
         let pending = self.driver.accounts().pending;
         let Some((cause, _)) = self.snapshot.unavailable else {
-            tracing::info!(
+            // At the level of the line that it ends: who sees that sees this.
+            tracing::warn!(
                 after_ms = self.snapshot.outage_ms,
                 pending,
                 changes,
