@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ledgerline_testkit::bars::answers::{Index, Poison, Strange};
 use ledgerline_testkit::bars::fleets::{Bad, Old};
-use ledgerline_testkit::bars::{Balance, Bar, Length, answers, fleets, types};
+use ledgerline_testkit::bars::{Balance, Bar, Length, answers, fleets, order, types};
 
 /// One bar that can be run.
 struct Entry {
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         all().into_iter().filter(is_wanted).partition(|entry| entry.is_alone);
     if alone.len() + together.len() == 0 {
         let mut groups: Vec<&str> = all().iter().map(|entry| entry.group).collect();
+        groups.sort_unstable();
         groups.dedup();
         eprintln!("no such bars: {arguments:?}; there are {}", groups.join(", "));
         return ExitCode::from(2);
@@ -100,6 +101,10 @@ fn all() -> Vec<Entry> {
             }
         }
     }
+    let stories = entry("timestamps", || order::stories(60_000, Length::full(60)));
+    entries.push(Entry { is_alone: true, ..stories });
+    let one = entry("timestamps", || order::one_story(60_000, Length::full(60)));
+    entries.push(Entry { is_alone: true, ..one });
     all_types(&mut entries);
     all_answers(&mut entries);
     entries

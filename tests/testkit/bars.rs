@@ -14,6 +14,7 @@ mod trial;
 
 pub mod answers;
 pub mod fleets;
+pub mod order;
 pub mod types;
 
 pub use self::bar::{Bar, Check, assert_all_met};

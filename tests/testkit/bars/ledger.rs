@@ -2,12 +2,13 @@
 //!
 //! Invariant: an event is entered as stored before the first byte of its answer is written, so that
 //! whoever has the answer finds it here. Limit: it knows the events of [`Load`](super::Load) only,
-//! by their correlation ids; any other event is a fault.
+//! by their resource ids; any other event is a fault.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use ledgerline::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -33,6 +34,8 @@ pub struct Entry {
     pub came: u32,
     /// Rows that the fleet holds of it.
     pub rows: u32,
+    /// Its time, in microseconds since 1970.
+    pub timestamp_us: Option<i64>,
     /// When its first row was stored, since the fleet's start.
     pub stored_at: Option<Duration>,
     /// Whether one of the rows has its own id.
@@ -54,6 +57,7 @@ pub enum Storing {
 #[derive(Debug, Clone)]
 pub struct Ledger {
     begun: Instant,
+    begun_at: SystemTime,
     books: Arc<Mutex<Books>>,
 }
 
@@ -86,13 +90,13 @@ pub struct Books {
 #[derive(Deserialize)]
 struct Head<'a> {
     event_id: Uuid,
-    correlation_id: &'a str,
-    event_type: &'a str,
+    resource_id: &'a str,
+    event_timestamp: &'a str,
 }
 
 impl Ledger {
     pub(super) fn new() -> Self {
-        Self { begun: Instant::now(), books: Arc::default() }
+        Self { begun: Instant::now(), begun_at: SystemTime::now(), books: Arc::default() }
     }
 
     /// Since the fleet's start.
@@ -101,10 +105,10 @@ impl Ledger {
         self.begun.elapsed()
     }
 
-    /// A moment as time since the fleet's start.
+    /// The wall clock at the fleet's start.
     #[must_use]
-    pub fn time_of(&self, moment: Instant) -> Duration {
-        moment.saturating_duration_since(self.begun)
+    pub fn begun_at(&self) -> SystemTime {
+        self.begun_at
     }
 
     /// A copy of the books as they are.
@@ -152,9 +156,7 @@ impl Books {
         self.requests += 1;
         let mut items = Vec::with_capacity(heads.len());
         for head in heads {
-            let item = self.known(head.event_id, head.correlation_id, head.event_type)?;
-            self.entries[item.key].came += 1;
-            items.push(item);
+            items.push(self.enter(&head)?);
         }
         Ok(items)
     }
@@ -192,16 +194,20 @@ impl Books {
         }
     }
 
-    fn known(&mut self, id: Uuid, story: &str, kind: &str) -> Result<Item, String> {
-        let key = key_of(story, kind).ok_or_else(|| format!("{kind} of {story} is not known"))?;
+    fn enter(&mut self, head: &Head<'_>) -> Result<Item, String> {
+        let Head { event_id, resource_id, event_timestamp } = *head;
+        let key = key_of(resource_id).ok_or_else(|| format!("{resource_id} is not known"))?;
         if self.entries.len() <= key {
             self.entries.resize_with(key + 1, Entry::default);
         }
-        let known = *self.entries[key].id.get_or_insert(id);
-        if known == id {
-            Ok(Item { key, id })
+        let entry = &mut self.entries[key];
+        entry.came += 1;
+        entry.timestamp_us = Timestamp::parse_rfc3339(event_timestamp).map(Timestamp::micros);
+        let known = *entry.id.get_or_insert(event_id);
+        if known == event_id {
+            Ok(Item { key, id: event_id })
         } else {
-            Err(format!("{kind} of {story} came as {known} and as {id}"))
+            Err(format!("{resource_id} came as {known} and as {event_id}"))
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The events that bars are measured with, and threads that record them: six types to a story, as
 //! `ledgerline load` has them, each event with the time of its record.
 //!
-//! Invariant: an event's key follows from its correlation id and its type, so that what a server
-//! stored can be joined to what was recorded without the engine. Limit: [`KINDS`] types.
+//! Invariant: an event's key follows from its resource id, so that what a server stored can be
+//! joined to what was recorded without the engine. Limit: [`KINDS`] types.
 
 use std::fmt::Write as _;
 use std::thread;
@@ -40,6 +40,8 @@ pub struct Load {
     pub kinds: &'static [usize],
     /// One in so many events is of the rare type instead.
     pub rare_one_in: Option<u64>,
+    /// All events have one correlation id and come from one thread, instead of six to a story.
+    pub is_one_story: bool,
     /// The first so many events only.
     pub events_max: u64,
 }
@@ -48,7 +50,14 @@ impl Load {
     /// Six types in turn, paced.
     #[must_use]
     pub fn paced(rate: u64, duration: Duration) -> Self {
-        Self { rate: Some(rate), duration, kinds: &SIX, rare_one_in: None, events_max: u64::MAX }
+        Self {
+            rate: Some(rate),
+            duration,
+            kinds: &SIX,
+            rare_one_in: None,
+            is_one_story: false,
+            events_max: u64::MAX,
+        }
     }
 
     /// So many events of six types, at once.
@@ -71,6 +80,11 @@ impl Load {
 
     fn story(&self, number: u64) -> u64 {
         number / self.kinds.len() as u64
+    }
+
+    /// Threads take turns with whole stories.
+    fn thread(&self, number: u64) -> u64 {
+        if self.is_one_story { 0 } else { self.story(number) % 2 }
     }
 }
 
@@ -107,10 +121,9 @@ impl Recorded {
 
 fn record(load: &Load, store: &Store, ledger: &Ledger, start_at: Instant, first: u64) -> Recorded {
     let mut recorded = Recorded::default();
-    let mut story = String::new();
+    let (mut story, mut resource) = (String::new(), String::new());
     let end_at = start_at + load.duration;
-    // Producers take turns with whole stories.
-    let mut numbers = (0..load.events_max).filter(|number| load.story(*number) % 2 == first);
+    let mut numbers = (0..load.events_max).filter(|number| load.thread(*number) == first);
     let mut next = numbers.next();
     while let Some(number) = next {
         if let Some(rate) = load.rate {
@@ -124,9 +137,12 @@ fn record(load: &Load, store: &Store, ledger: &Ledger, start_at: Instant, first:
         }
         let key = load.key(number);
         story.clear();
-        write!(story, "bar-{:08}", key / KINDS).expect("a String takes any text");
+        resource.clear();
+        let told = if load.is_one_story { 0 } else { key / KINDS };
+        write!(story, "rr-{told:08}").expect("a String takes any text");
+        write!(resource, "bar-{key:08}").expect("a String takes any text");
         let at = ledger.now();
-        match store.record(&event(key, &story)) {
+        match store.record(&event(key, &story, &resource)) {
             Ok(_) => recorded.events.push((key, at)),
             Err(Refused::Full { .. }) => {
                 recorded.full += 1;
@@ -142,7 +158,7 @@ fn record(load: &Load, store: &Store, ledger: &Ledger, start_at: Instant, first:
     recorded
 }
 
-fn event(key: Key, story: &str) -> Event<'_> {
+fn event<'a>(key: Key, story: &'a str, resource: &'a str) -> Event<'a> {
     let kind = kind_of(key);
     let (event_type, category, data) = (EVENT_TYPES[kind], CATEGORIES[kind], &DATA[kind]);
     Event::new(event_type, category, Outcome::Success)
@@ -151,15 +167,14 @@ fn event(key: Key, story: &str) -> Event<'_> {
         .with_data(data)
         .with_actor_id("system:serviceaccount:monitoring:alertmanager-main")
         .with_resource_type("Signal")
-        .with_resource_id(story)
+        .with_resource_id(resource)
         .with_namespace("payments")
 }
 
-/// The event of the load that has this correlation id and type; None if there is none.
-pub(super) fn key_of(story: &str, event_type: &str) -> Option<Key> {
-    let story: usize = story.strip_prefix("bar-")?.parse().ok()?;
-    let kind = EVENT_TYPES.iter().position(|known| *known == event_type)?;
-    (story < STORIES_MAX).then_some(story * KINDS + kind)
+/// The event of the load that has this resource id; None if there is none.
+pub(super) fn key_of(resource: &str) -> Option<Key> {
+    let key = resource.strip_prefix("bar-")?.parse().ok()?;
+    (key < KEYS_MAX).then_some(key)
 }
 
 /// Types of events: the six of a story, and a rare one.
@@ -204,5 +219,5 @@ const DATA: [Json<&str>; 7] = [
 ];
 
 /// More is none of ours: it would make the books too big.
-const STORIES_MAX: usize = 4 << 20;
+const KEYS_MAX: usize = 32 << 20;
 const ROOM_PAUSE: Duration = Duration::from_micros(200);
