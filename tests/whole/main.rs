@@ -8,6 +8,7 @@ mod causes;
 mod concurrency;
 mod delivery;
 mod double;
+mod encrypted;
 mod expiry;
 mod faults;
 mod fields;

@@ -16,7 +16,7 @@ use rustls::client::WantsClientCert;
 use rustls::crypto::aws_lc_rs as crypto;
 #[cfg(not(feature = "tls-aws-lc-rs"))]
 use rustls::crypto::ring as crypto;
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, InvalidMessage, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
 use rustls_platform_verifier::BuilderVerifierExt as _;
@@ -61,6 +61,9 @@ pub enum TlsError {
     /// What the files say can't be used together, or the system has no authorities.
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
+    /// The server answered in something else than TLS.
+    #[error("the server does not speak TLS: the endpoint should begin with http://")]
+    NoTls,
     /// The server and we came to no agreement.
     #[error(transparent)]
     Handshake(#[from] io::Error),
@@ -95,7 +98,8 @@ impl Tls {
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, TlsError> {
         let name = ServerName::try_from(host.to_owned())?;
-        Ok(TlsConnector::from(self.config()).connect(name, stream).await?)
+        let connected = TlsConnector::from(self.config()).connect(name, stream).await;
+        connected.map_err(|error| if is_no_tls(&error) { TlsError::NoTls } else { error.into() })
     }
 
     fn config(&self) -> Arc<ClientConfig> {
@@ -142,6 +146,12 @@ impl TlsFiles {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
+}
+
+fn is_no_tls(error: &io::Error) -> bool {
+    let said = error.get_ref().and_then(|said| said.downcast_ref::<rustls::Error>());
+    let no_record = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
+    said.is_some_and(|said| *said == no_record)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
