@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use ledgerline_testkit::bars::answers::{Index, Poison, Strange};
 use ledgerline_testkit::bars::fleets::{Bad, Old};
+use ledgerline_testkit::bars::types::{Refusing, TooOld};
 use ledgerline_testkit::bars::{Balance, Bar, Length, answers, fleets, order, types};
 
 /// One bar that can be run.
@@ -113,13 +114,20 @@ fn all() -> Vec<Entry> {
 fn all_types(entries: &mut Vec<Entry>) {
     for ms in [5, 100] {
         let thinking = Duration::from_millis(ms);
-        for is_rare in [false, true] {
-            let run = move || types::refused(is_rare, thinking, Length::full(10));
+        for refusing in [Refusing::TwoOfSix, Refusing::TwoOfSixNamed, Refusing::OneInAHundred] {
+            let run = move || types::refused(refusing, thinking, Length::full(10));
             entries.push(entry("refused-types", run));
         }
         let one_in = if ms == 5 { 100 } else { 1_000 };
         let run = move || types::some_bad(one_in, thinking, Length::full(10));
         entries.push(entry("bad-events", run));
+    }
+    for balance in [Balance::PerConnection, Balance::PerRequest] {
+        let run = move || types::half_upgraded(balance, Length::full(10));
+        entries.push(entry("half-upgraded", run));
+    }
+    for words in [TooOld::Reason, TooOld::Words] {
+        entries.push(entry("too-old", move || types::too_old(words, Length::full(10))));
     }
     entries.push(entry("refused-all", || types::all_then_two(seconds(5), Length::full(15))));
     entries.push(entry("refused-all", || types::all_for_a_while(seconds(15), Length::full(20))));

@@ -3,28 +3,57 @@
 use std::time::Duration;
 
 use ledgerline_testkit::bars::types::{
-    all_for_a_while, all_then_two, refused, some_bad, two_for_a_while,
+    Refusing, TooOld, all_for_a_while, all_then_two, half_upgraded, refused, some_bad, too_old,
+    two_for_a_while,
 };
-use ledgerline_testkit::bars::{Bar, Length, assert_all_met};
+use ledgerline_testkit::bars::{Balance, Bar, Length, assert_all_met};
 
 type Runs = Vec<Box<dyn Fn() -> Bar + Send>>;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-#[test]
-#[ignore = "until the engine suspects types"]
-fn two_of_six() {
-    let run = |thinking| refused(false, thinking, Length::short(4));
+fn are_refused(refusing: Refusing) {
+    let run = move |thinking| refused(refusing, thinking, Length::short(4));
     let runs: Runs = vec![Box::new(move || run(5 * MS)), Box::new(move || run(100 * MS))];
     assert_all_met(runs);
 }
 
 #[test]
 #[ignore = "until the engine suspects types"]
+fn two_of_six() {
+    are_refused(Refusing::TwoOfSix);
+}
+
+#[test]
+#[ignore = "until the engine suspects types"]
+fn two_of_six_with_their_places() {
+    are_refused(Refusing::TwoOfSixNamed);
+}
+
+#[test]
+#[ignore = "until the engine suspects types"]
 fn one_in_a_hundred_events() {
-    let run = |thinking| refused(true, thinking, Length::short(4));
-    let runs: Runs = vec![Box::new(move || run(5 * MS)), Box::new(move || run(100 * MS))];
+    are_refused(Refusing::OneInAHundred);
+}
+
+#[test]
+#[ignore = "until the engine suspects types"]
+fn two_of_six_by_one_of_two_servers() {
+    let runs: Runs = vec![
+        Box::new(|| half_upgraded(Balance::PerConnection, Length::short(4))),
+        Box::new(|| half_upgraded(Balance::PerRequest, Length::short(4))),
+    ];
+    assert_all_met(runs);
+}
+
+#[test]
+#[ignore = "until the engine sends old events together"]
+fn events_that_are_too_old() {
+    let runs: Runs = vec![
+        Box::new(|| too_old(TooOld::Reason, Length::short(4))),
+        Box::new(|| too_old(TooOld::Words, Length::short(4))),
+    ];
     assert_all_met(runs);
 }
 

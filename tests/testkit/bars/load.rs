@@ -6,9 +6,9 @@
 
 use std::fmt::Write as _;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ledgerline::{Category, Event, Json, Outcome, Refused, Store};
+use ledgerline::{Category, Event, Json, Outcome, Refused, Store, Timestamp};
 
 use super::ledger::Ledger;
 
@@ -40,6 +40,8 @@ pub struct Load {
     pub kinds: &'static [usize],
     /// One in so many events is of the rare type instead.
     pub rare_one_in: Option<u64>,
+    /// The events of so many stories at the beginning happened eight days ago.
+    pub old_stories: usize,
     /// All events have one correlation id and come from one thread, instead of six to a story.
     pub is_one_story: bool,
     /// The first so many events only.
@@ -55,6 +57,7 @@ impl Load {
             duration,
             kinds: &SIX,
             rare_one_in: None,
+            old_stories: 0,
             is_one_story: false,
             events_max: u64::MAX,
         }
@@ -142,7 +145,11 @@ fn record(load: &Load, store: &Store, ledger: &Ledger, start_at: Instant, first:
         write!(story, "rr-{told:08}").expect("a String takes any text");
         write!(resource, "bar-{key:08}").expect("a String takes any text");
         let at = ledger.now();
-        match store.record(&event(key, &story, &resource)) {
+        let mut event = event(key, &story, &resource);
+        if key / KINDS < load.old_stories {
+            event = event.with_timestamp(eight_days_ago());
+        }
+        match store.record(&event) {
             Ok(_) => recorded.events.push((key, at)),
             Err(Refused::Full { .. }) => {
                 recorded.full += 1;
@@ -156,6 +163,12 @@ fn record(load: &Load, store: &Store, ledger: &Ledger, start_at: Instant, first:
         next = numbers.next();
     }
     recorded
+}
+
+fn eight_days_ago() -> Timestamp {
+    let then = SystemTime::now() - Duration::from_secs(8 * 24 * 3_600);
+    let micros = then.duration_since(UNIX_EPOCH).map(|since| since.as_micros() as i64);
+    micros.ok().and_then(Timestamp::from_micros).expect("the clock is right")
 }
 
 fn event<'a>(key: Key, story: &'a str, resource: &'a str) -> Event<'a> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ledgerline::{Accounts, Cause, CloseError, Closed, Config, Report, Store};
+use ledgerline::{Accounts, Cause, CloseError, Closed, Config, FlushError, Flushed, Report, Store};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::bar::Bar;
@@ -64,6 +64,8 @@ pub struct Trial {
     pub config: Config,
     /// What is recorded.
     pub load: Load,
+    /// How long a flush between the last event and the close may take. None: there is none.
+    pub flush_deadline: Option<Duration>,
     /// How long the close may take.
     pub close_deadline: Duration,
 }
@@ -78,6 +80,8 @@ pub struct Measured {
     pub books: Books,
     /// The same when the last event had been recorded.
     pub books_at_end_of_load: Books,
+    /// What the flush said, and how long it took.
+    pub flushed: Option<(Result<Flushed, FlushError>, Duration)>,
     /// What the close said.
     pub closed: Result<Closed, CloseError>,
     /// How long it took.
@@ -111,7 +115,7 @@ impl Trial {
     #[must_use]
     pub fn new(fleet: &Fleet, load: Load) -> Self {
         let config = Config::new(fleet.url());
-        Self { config, load, close_deadline: crate::WAIT }
+        Self { config, load, flush_deadline: None, close_deadline: crate::WAIT }
     }
 
     /// A run of that length, with whatever else the engine has as defaults.
@@ -129,7 +133,7 @@ impl Trial {
     /// If the configuration is invalid, or a client sends what none should.
     #[must_use]
     pub fn run(self, fleet: &Fleet) -> Measured {
-        let Self { config, load, close_deadline } = self;
+        let Self { config, load, flush_deadline, close_deadline } = self;
         listen();
         let store = Store::start(config).expect("a valid configuration");
         let ledger = fleet.ledger();
@@ -138,6 +142,10 @@ impl Trial {
             let watch = scope.spawn(|| watch(&store, fleet, &is_over));
             let recorded = Recorded::of(&load, &store, ledger);
             let books_at_end_of_load = ledger.books();
+            let flushed = flush_deadline.map(|deadline| {
+                let flush_began_at = Instant::now();
+                (store.flush(deadline), flush_began_at.elapsed())
+            });
             let close_began_at = Instant::now();
             let closed = store.close(close_deadline);
             let close_took = close_began_at.elapsed();
@@ -150,6 +158,7 @@ impl Trial {
                 recorded,
                 books,
                 books_at_end_of_load,
+                flushed,
                 closed,
                 close_took,
                 ended_at,

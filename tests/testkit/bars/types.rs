@@ -3,29 +3,128 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Bar, Batch, Fleet, Key, Length, Load, Measured, RARE, SIX, Trial, is_bad, kind_of,
+    Answer, Backend, Balance, Bar, Batch, Content, Fleet, KINDS, Key, Length, Load, Measured, RARE,
+    SIX, Trial, is_bad, kind_of,
 };
 
-/// Two of six types are refused, or a rare one: the others are as punctual as ever.
+/// Which types a server refuses, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusing {
+    /// Two of six, without a place.
+    TwoOfSix,
+    /// Two of six, with the place of the first such event.
+    TwoOfSixNamed,
+    /// One type, of which one in a hundred events is, without a place.
+    OneInAHundred,
+}
+
+/// Some types are refused: the others are as punctual as ever, flush and close wait for nothing.
 #[must_use]
-pub fn refused(is_rare: bool, thinking: Duration, length: Length) -> Bar {
-    let fleet = refusing(thinking, move |_, key| is_of_refused_type(key, is_rare));
-    let rare_one_in = is_rare.then_some(100);
+pub fn refused(refusing: Refusing, thinking: Duration, length: Length) -> Bar {
+    let is_rare = refusing == Refusing::OneInAHundred;
+    let fleet = Fleet::of_one(move |batch| {
+        let place = batch.items.iter().position(|item| is_of_refused_type(item.key, is_rare));
+        let answer = match (place, refusing) {
+            (None, _) => Answer::stored(),
+            (Some(place), Refusing::TwoOfSixNamed) => Answer::problem_at(400, place),
+            (Some(_), _) => Answer::problem(400, "validation-error"),
+        };
+        answer.after(thinking)
+    });
     let mut trial = Trial::of(&fleet, length);
-    trial.load.rare_one_in = rare_one_in;
+    trial.load.rare_one_in = is_rare.then_some(100);
+    trial.flush_deadline = Some(length.close_deadline);
     let measured = trial.run(&fleet);
 
-    let which = if is_rare { "one type in a hundred events" } else { "two types of six" };
-    let mut bar = Bar::new(format!("{which} refused, answers in {thinking:?}"));
+    let mut bar = Bar::new(format!("refused: {refusing:?}, answers in {thinking:?}"));
     measured.check_truth(&mut bar);
     let is_other = |key| !is_of_refused_type(key, is_rare);
     measured.check_lateness(&mut bar, OTHERS_WITHIN, Duration::ZERO, is_other);
     bar.equal("stored twice", measured.books.stored_twice(), 0);
-    bar.at_most("close took", measured.close_took, CLOSE_WITHIN);
     let types = if is_rare { 1 } else { 2 };
-    bar.at_most("dead letters", measured.accounts.dead_lettered, types * DEAD_LETTERS_MAX);
+    check_ends(&mut bar, &measured, types * DEAD_LETTERS_MAX);
+    bar
+}
+
+/// Flush and close end soon though some events are refused, and few of these are dead letters.
+fn check_ends(bar: &mut Bar, measured: &Measured, dead_max: u64) {
+    if let Some((flushed, took)) = &measured.flushed {
+        bar.equal("the flush says that not all is delivered", flushed.is_err(), true);
+        bar.at_most("flush took", *took, CLOSE_WITHIN);
+    }
+    bar.at_most("close took", measured.close_took, CLOSE_WITHIN);
+    bar.at_most("dead letters", measured.accounts.dead_lettered, dead_max);
     let dropped = measured.accounts.dropped;
     bar.equal("dropped, but by the close", dropped.total() - dropped.closed, 0);
+}
+
+/// One of two servers behind an address refuses two types that the other takes, as in the middle
+/// of an upgrade.
+#[must_use]
+pub fn half_upgraded(balance: Balance, length: Length) -> Bar {
+    let thinking = Duration::from_millis(5);
+    let old = Backend::new(move |batch| {
+        let is_refused = batch.items.iter().any(|item| is_of_refused_type(item.key, false));
+        let answer = match is_refused {
+            true => Answer::problem(400, "validation-error"),
+            false => Answer::stored(),
+        };
+        answer.after(thinking)
+    });
+    let new = Backend::always(Answer::stored().after(thinking));
+    let fleet = Fleet::start(balance, vec![old, new]);
+    let measured = Trial::of(&fleet, length).run(&fleet);
+
+    let mut bar = Bar::new(format!("one of two servers refuses two types, {balance:?}"));
+    measured.check_truth(&mut bar);
+    let is_other = |key| !is_of_refused_type(key, false);
+    measured.check_lateness(&mut bar, OTHERS_WITHIN, Duration::ZERO, is_other);
+    bar.equal("stored twice", measured.books.stored_twice(), 0);
+    check_ends(&mut bar, &measured, 2 * DEAD_LETTERS_MAX);
+    bar.equal("dropped", measured.accounts.dropped.total(), 0);
+    bar
+}
+
+/// The words of a refusal for age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TooOld {
+    /// A `reason` and an `index`.
+    Reason,
+    /// Words only.
+    Words,
+}
+
+/// Some 400 events that are too old for the server, then fresh ones: the old ones are dead letters
+/// soon, and the fresh ones aren't held up.
+#[must_use]
+pub fn too_old(words: TooOld, length: Length) -> Bar {
+    const OLD_STORIES: usize = 67;
+    let is_old = |key: Key| key / KINDS < OLD_STORIES;
+    let fleet = Fleet::of_one(move |batch| {
+        let place = batch.items.iter().position(|item| is_old(item.key));
+        let Some(place) = place else { return Answer::stored().after(Duration::from_millis(5)) };
+        let kind = "https://kubernaut.ai/problems/validation-error";
+        let said = match words {
+            TooOld::Reason => format!(r#""reason":"too_old","index":{place}"#),
+            TooOld::Words => {
+                format!(r#""detail":"event at index {place}: timestamp is too far in the past""#)
+            }
+        };
+        let content = format!(r#"{{"type":"{kind}","title":"no","status":400,{said}}}"#);
+        let answer = Answer::problem(400, "").with_content(Content::Text(content));
+        answer.after(Duration::from_millis(5))
+    });
+    let mut trial = Trial::of(&fleet, length);
+    trial.load.old_stories = OLD_STORIES;
+    let measured = trial.run(&fleet);
+
+    let mut bar = Bar::new(format!("400 events too old for the server, {words:?}"));
+    measured.check_truth(&mut bar);
+    measured.check_lateness(&mut bar, OTHERS_WITHIN, Duration::ZERO, |key| !is_old(key));
+    bar.equal("dead letters", measured.accounts.dead_lettered, measured.unstored(is_old));
+    bar.equal("dropped", measured.accounts.dropped.total(), 0);
+    bar.equal("stored twice", measured.books.stored_twice(), 0);
+    bar.at_most("close took", measured.close_took, CLOSE_WITHIN);
     bar
 }
 
