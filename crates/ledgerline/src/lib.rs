@@ -35,9 +35,9 @@
 //! `close` block their thread, `flush_async` and `close_async` are futures for any executor.
 //!
 //! # Features
-//! None is on by default: the engine speaks plain HTTP, and building it needs no C compiler.
+//! None is on by default: the engine speaks plain HTTP, and nothing in it compiles C.
 //! - `tls-aws-lc-rs`, `tls-ring`: `https`, with the cryptography of that name; with both,
-//!   aws-lc-rs. Building either needs a C compiler.
+//!   aws-lc-rs. Either needs a C compiler.
 //! - `tower`: `tower::AuditLayer` records one event for each HTTP request.
 //! - `metrics`: a collector for `prometheus-client`.
 //! - `log`: the engine's lines go to `log` where no `tracing` subscriber is set.
