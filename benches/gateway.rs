@@ -1,64 +1,126 @@
-//! Time in `record` under the load of a gateway: threads that each record at a steady pace into an
-//! engine whose server is away, so that only the caller's side is measured.
+//! Time in `record` under the load of a gateway: 16 threads that together record 3,000 events per
+//! second, and bursts of 25,000 at once. DataStorage is away meanwhile, so that only the caller's
+//! side is measured.
 //!
-//! Prints percentiles instead of means: one slow request is what a gateway's users see.
+//! Prints percentiles beside criterion's means: one slow call is what a gateway's users see.
 
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use hdrhistogram::Histogram;
-use ledgerline::{Config, Json, Store};
+use ledgerline::testing::{Fault, MemoryStorage};
+use ledgerline::{Json, Store};
 use ledgerline_benches::{DATA, event};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const THREADS: u32 = 4;
+const THREADS: u32 = 16;
+const RATE_PER_S: u32 = 3_000;
 const SECONDS: u32 = 2;
+const BURST_EVENTS: u32 = 25_000;
 
-fn main() {
-    for rate_per_thread in [250, 1_000, 10_000] {
-        let mut total = histogram();
-        let mut config = Config::new("http://127.0.0.1:9");
-        config.buffer_bytes = Some(256 << 20);
-        let store = Store::start(config).expect("a valid configuration");
-        let threads: Vec<_> = (0..THREADS)
-            .map(|_| {
-                let store = store.clone();
-                thread::spawn(move || paced(&store, rate_per_thread))
+/// Runs `record_all` on each thread, from one moment on: the time from there until the last one has
+/// recorded, and how long each call took.
+fn on_all_threads(
+    record_all: impl Fn(u32, &Store, &mut Histogram<u64>) + Sync,
+) -> (Duration, Histogram<u64>) {
+    let storage = MemoryStorage::new();
+    storage.fail(Fault::Unreachable);
+    let store = storage.start();
+    let start = Barrier::new(THREADS as usize + 1);
+    let mut total = histogram();
+    let elapsed = thread::scope(|scope| {
+        let work = |thread| {
+            let (store, start, record_all) = (store.clone(), &start, &record_all);
+            scope.spawn(move || {
+                let mut nanos = histogram();
+                start.wait();
+                record_all(thread, &store, &mut nanos);
+                nanos
             })
-            .collect();
-        for thread in threads {
-            total.add(thread.join().expect("no event is refused")).expect("same bounds");
+        };
+        let threads: Vec<_> = (0..THREADS).map(work).collect();
+        start.wait();
+        let began = Instant::now();
+        let parts: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+        let elapsed = began.elapsed();
+        for part in parts {
+            total.add(part.expect("no event is refused")).expect("same bounds");
         }
-        // Nothing can be delivered: what is left behind is no surprise here.
-        let _ = store.close(Duration::ZERO);
-        println!(
-            "{THREADS} threads x {rate_per_thread}/s: {} calls, p50 {} ns, p99 {} ns, p99.9 {} ns",
-            total.len(),
-            total.value_at_quantile(0.5),
-            total.value_at_quantile(0.99),
-            total.value_at_quantile(0.999),
-        );
-    }
+        elapsed
+    });
+    storage.recover();
+    store.close(Duration::from_secs(60)).expect("everything is delivered");
+    (elapsed, total)
 }
 
-/// Records on an absolute schedule, so that a late call doesn't make the next ones fewer.
-fn paced(store: &Store, rate: u32) -> Histogram<u64> {
+fn record(store: &Store, nanos: &mut Histogram<u64>) {
     let data = Json(DATA);
     let event = event(&data);
+    let before = Instant::now();
+    store.record(&event).expect("the buffer holds it all");
+    nanos.saturating_record(before.elapsed().as_nanos() as u64);
+}
+
+/// On an absolute schedule, so that a late call doesn't make the next ones fewer.
+fn steady() {
+    let (_, nanos) = on_all_threads(|thread, store, nanos| {
+        let start = Instant::now();
+        for number in (thread..RATE_PER_S * SECONDS).step_by(THREADS as usize) {
+            let due = start + Duration::from_secs(1) / RATE_PER_S * number;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            record(store, nanos);
+        }
+    });
+    print("steady", &nanos);
+}
+
+fn burst() -> (Duration, Histogram<u64>) {
+    on_all_threads(|thread, store, nanos| {
+        for _ in (thread..BURST_EVENTS).step_by(THREADS as usize) {
+            record(store, nanos);
+        }
+    })
+}
+
+fn gateway(criterion: &mut Criterion) {
+    steady();
     let mut nanos = histogram();
-    let start = Instant::now();
-    for number in 0..rate * SECONDS {
-        let due = start + Duration::from_secs(1) / rate * number;
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        let before = Instant::now();
-        store.record(&event).expect("the buffer holds it all");
-        nanos.saturating_record(before.elapsed().as_nanos() as u64);
-    }
-    nanos
+    let mut group = criterion.benchmark_group("gateway");
+    group.sampling_mode(SamplingMode::Flat).sample_size(10);
+    group.throughput(Throughput::Elements(BURST_EVENTS.into()));
+    group.bench_function("burst of 25,000 events from 16 threads", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut elapsed = Duration::ZERO;
+            for _ in 0..iterations {
+                let (time, part) = burst();
+                elapsed += time;
+                nanos.add(part).expect("same bounds");
+            }
+            elapsed
+        });
+    });
+    group.finish();
+    print("burst", &nanos);
+}
+
+fn print(name: &str, nanos: &Histogram<u64>) {
+    println!(
+        "{name}: {} calls, p50 {} ns, p99 {} ns, p99.9 {} ns, max {} ns",
+        nanos.len(),
+        nanos.value_at_quantile(0.5),
+        nanos.value_at_quantile(0.99),
+        nanos.value_at_quantile(0.999),
+        nanos.max(),
+    );
 }
 
 fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 1_000_000_000, 3).expect("constant bounds")
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds")
 }
+
+criterion_group!(benches, gateway);
+criterion_main!(benches);

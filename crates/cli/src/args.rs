@@ -90,6 +90,9 @@ pub(crate) struct LoadArgs {
     #[arg(long, env = "LEDGERLINE_NULL_SINK", value_name = "THINK_MS", conflicts_with = "url")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub(crate) null_sink: Option<u32>,
+    /// A load with a name; flags count more: gateway
+    #[arg(long, env = "LEDGERLINE_SCENARIO", value_name = "NAME", hide_possible_values = true)]
+    pub(crate) scenario: Option<Scenario>,
     /// Events per second in all [default: as many as can be]
     #[arg(long, env = "LEDGERLINE_RATE", value_name = "EVENTS_PER_S")]
     pub(crate) rate: Option<NonZeroU64>,
@@ -150,15 +153,16 @@ pub(crate) struct EngineArgs {
 /// What `demo` and `load` have in common.
 #[derive(Debug, Args)]
 pub(crate) struct RecordingArgs {
-    /// Threads that record
-    #[arg(long, env = "LEDGERLINE_PRODUCERS", value_name = "N", default_value_t = 4)]
+    /// Threads that record [default: 4]
+    #[arg(long, env = "LEDGERLINE_PRODUCERS", value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1_024))]
-    pub(crate) producers: u16,
+    pub(crate) producers: Option<u16>,
     /// Take each line of this file as the event_data of an event
     #[arg(long, env = "LEDGERLINE_INPUT", value_name = "FILE.ndjson")]
     pub(crate) input: Option<PathBuf>,
     /// Directory for a journal: not in this version
     #[arg(long, env = "LEDGERLINE_JOURNAL", value_name = "DIR", value_parser = no_journal)]
+    #[arg(hide = true)]
     pub(crate) journal: Option<Infallible>,
     /// How long to wait at the end for deliveries
     #[arg(long, env = "LEDGERLINE_SHUTDOWN_TIMEOUT", value_name = "TIME", default_value = "60s")]
@@ -176,6 +180,13 @@ pub(crate) struct RecordingArgs {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+/// A load that is known by a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// 3,000 events per second on 16 threads, and half-way 25,000 at once.
+    Gateway,
 }
 
 /// What becomes of an event that finds no room.

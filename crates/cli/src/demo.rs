@@ -21,7 +21,7 @@ use crate::calibration::Machine;
 use crate::drive::Run;
 use crate::events::Payloads;
 use crate::plot::PlotFile;
-use crate::producers::{Plan, run_name};
+use crate::producers::{PRODUCERS_DEFAULT, Plan, run_name};
 use crate::progress::Progress;
 use crate::query::{self, Wanted};
 use crate::report::{Report, Stored, millis};
@@ -32,7 +32,8 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let payloads = Payloads::load(args.recording.input.as_deref())?;
     let plot = args.recording.plot.as_deref().map(PlotFile::open).transpose()?;
     let place = Place::of(args)?;
-    let machine = Machine::measure(place.directory(), args.recording.producers.into())
+    let producers = args.recording.producers.unwrap_or(PRODUCERS_DEFAULT);
+    let machine = Machine::measure(place.directory(), producers.into())
         .context("the disk can't be measured")?;
     let server = start_server(&place.path)?;
     let address = server.addr();
@@ -40,10 +41,11 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
 
     let name = run_name();
     let plan = Plan {
-        producers: args.recording.producers.into(),
+        producers: producers.into(),
         events: Some(args.events.get()),
         duration: None,
         rate: None,
+        burst: None,
         skips_refused: false,
         payloads,
         run: name.clone(),
@@ -51,7 +53,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let mut config = settings::engine_at(format!("http://{address}"))?;
     let producer = format!("demo-{name}");
     config.producer = Some(producer.clone());
-    let settings = settings(args, &config, &place);
+    let settings = settings(args, producers, &config, &place);
     let since = some_time_ago();
     let run = Run::drive(config, &plan, args.recording.shutdown_timeout)?;
 
@@ -113,12 +115,12 @@ impl Place {
     }
 }
 
-fn settings(args: &DemoArgs, config: &Config, place: &Place) -> serde_json::Value {
+fn settings(args: &DemoArgs, producers: u16, config: &Config, place: &Place) -> serde_json::Value {
     json!({
         "command": "demo",
         "version": env!("CARGO_PKG_VERSION"),
         "events": args.events,
-        "producers": args.recording.producers,
+        "producers": producers,
         "input": args.recording.input,
         "storage": format!("sqlite:{}", place.path.display()),
         "durability": "memory",

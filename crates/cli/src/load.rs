@@ -10,13 +10,13 @@ use ledgerline::Config;
 use serde_json::json;
 
 use crate::Exit;
-use crate::args::{Durability, LoadArgs, OnFull};
+use crate::args::{Durability, LoadArgs, OnFull, Scenario};
 use crate::calibration::Machine;
 use crate::drive::Run;
 use crate::events::Payloads;
 use crate::null_sink::NullSink;
 use crate::plot::PlotFile;
-use crate::producers::{Plan, run_name};
+use crate::producers::{Burst, PRODUCERS_DEFAULT, Plan, run_name};
 use crate::report::{Report, millis};
 use crate::settings;
 
@@ -32,20 +32,28 @@ pub(crate) fn run(args: &LoadArgs) -> anyhow::Result<Exit> {
     let sink_url = sink.as_ref().map(|sink| format!("http://{}", sink.address()));
     let mut config = settings::engine(&args.engine, sink_url)?;
     config.connections_max = args.connections.unwrap_or(config.connections_max);
-    let machine = Machine::measure(&directory, args.recording.producers.into())
-        .context("the disk can't be measured")?;
-
     let is_endless = args.duration.is_none() && args.events.is_none();
     let duration = args.duration.or_else(|| is_endless.then_some(DURATION_DEFAULT));
+    let (producers, rate, burst_events) = match args.scenario {
+        Some(Scenario::Gateway) => (16, Some(3_000), 25_000),
+        None => (PRODUCERS_DEFAULT, None, 0),
+    };
+    let producers = args.recording.producers.unwrap_or(producers);
     let plan = Plan {
-        producers: args.recording.producers.into(),
+        producers: producers.into(),
         events: args.events.map(u64::from),
         duration,
-        rate: args.rate.map(u64::from),
+        rate: args.rate.map(u64::from).or(rate),
+        burst: (burst_events > 0).then(|| Burst {
+            events: burst_events,
+            after: duration.unwrap_or(DURATION_DEFAULT) / 2,
+        }),
         skips_refused: args.on_full == OnFull::Skip,
         payloads,
         run: run_name(),
     };
+    let machine =
+        Machine::measure(&directory, producers.into()).context("the disk can't be measured")?;
     config.producer.get_or_insert_with(|| format!("load-{}", plan.run));
     let settings = settings(args, &plan, &config);
     let run = Run::drive(config, &plan, args.recording.shutdown_timeout)?;
@@ -60,7 +68,9 @@ fn settings(args: &LoadArgs, plan: &Plan, config: &Config) -> serde_json::Value 
         "url": args.null_sink.is_none().then_some(&config.url),
         "config": args.engine.config,
         "null_sink_think_ms": args.null_sink,
+        "scenario": args.scenario.map(|Scenario::Gateway| "gateway"),
         "rate": plan.rate,
+        "burst_events": plan.burst.map(|burst| burst.events),
         "duration_ms": plan.duration.map(millis),
         "events": plan.events,
         "skips_refused": plan.skips_refused,

@@ -30,11 +30,21 @@ pub(crate) struct Plan {
     pub(crate) duration: Option<Duration>,
     /// Events per second, all together. None: as fast as can be.
     pub(crate) rate: Option<u64>,
+    /// Beside the rate, so many at once.
+    pub(crate) burst: Option<Burst>,
     /// An event that finds no room is left out, as a service would, instead of tried again.
     pub(crate) skips_refused: bool,
     pub(crate) payloads: Payloads,
     /// Names the run in correlation ids.
     pub(crate) run: String,
+}
+
+/// Events that all producers together record as fast as they can, once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Burst {
+    pub(crate) events: u64,
+    /// How long after the start.
+    pub(crate) after: Duration,
 }
 
 /// What producers did, all together.
@@ -44,6 +54,8 @@ pub(crate) struct Tally {
     pub(crate) record_ns: Histogram<u64>,
     /// Of these, the calls that were refused.
     pub(crate) refused_ns: Histogram<u64>,
+    /// Of all calls, those of the burst, if there was one.
+    pub(crate) burst_ns: Histogram<u64>,
     pub(crate) cpu: Duration,
     /// By the threads after their first calls.
     pub(crate) allocations: u64,
@@ -91,13 +103,20 @@ impl Plan {
 impl Tally {
     fn new() -> anyhow::Result<Self> {
         let histogram = || Histogram::new_with_bounds(1, RECORD_NS_MAX, 3);
-        let (record_ns, refused_ns) = (histogram()?, histogram()?);
-        Ok(Self { record_ns, refused_ns, cpu: Duration::ZERO, allocations: 0, began_at: None })
+        Ok(Self {
+            record_ns: histogram()?,
+            refused_ns: histogram()?,
+            burst_ns: histogram()?,
+            cpu: Duration::ZERO,
+            allocations: 0,
+            began_at: None,
+        })
     }
 
     fn add(&mut self, other: &Self) -> anyhow::Result<()> {
         self.record_ns.add(&other.record_ns)?;
         self.refused_ns.add(&other.refused_ns)?;
+        self.burst_ns.add(&other.burst_ns)?;
         self.cpu += other.cpu;
         self.allocations += other.allocations;
         self.began_at = self.began_at.into_iter().chain(other.began_at).min();
@@ -112,6 +131,8 @@ struct Producer {
     skips_refused: bool,
     end_at: Option<Instant>,
     pace: Option<Pace>,
+    /// What is left of this thread's part of the burst, and when it begins.
+    burst: (u64, Instant),
     /// Reads the processor's counter, where that is steady: a third of the price of the system's
     /// clock, which would be the larger half of what is measured.
     clock: quanta::Clock,
@@ -126,6 +147,9 @@ impl Producer {
             events: plan.events.map_or(u64::MAX, share),
             skips_refused: plan.skips_refused,
             end_at: plan.duration.and_then(|duration| start_at.checked_add(duration)),
+            burst: plan
+                .burst
+                .map_or((0, start_at), |burst| (share(burst.events), start_at + burst.after)),
             pace: plan.rate.map(|rate| Pace { start_at, index, producers, rate }),
             clock: quanta::Clock::new(),
         }
@@ -136,14 +160,16 @@ impl Producer {
         let cpu_before = thread_cpu();
         let mut allocations_before = None;
         let mut pause = PAUSE_MIN;
-        let (mut accepted, mut number) = (0, 0);
+        let (mut accepted, mut number, mut in_burst) = (0, 0, 0);
         let end_at = self
             .end_at
             .map(|end_at| self.clock.now() + end_at.saturating_duration_since(Instant::now()));
         // Relaxed: the flag says nothing about other memory.
         while accepted < self.events && !stop.load(Ordering::Relaxed) {
+            let is_burst = self.is_burst(number - in_burst, stop);
             if let Some(pace) = &self.pace
-                && !pace.wait_for(number, self.end_at, stop)
+                && !is_burst
+                && !pace.wait_for(number - in_burst, self.end_at, stop)
             {
                 break;
             }
@@ -156,6 +182,12 @@ impl Producer {
             let ended_at = self.clock.raw();
             let nanos = self.clock.delta_as_nanos(began_at, ended_at);
             tally.record_ns.saturating_record(nanos);
+            if is_burst {
+                tally.burst_ns.saturating_record(nanos);
+                let is_done = result.is_ok() || self.skips_refused;
+                in_burst += u64::from(is_done);
+                self.burst.0 -= u64::from(is_done);
+            }
             if allocations_before.is_none() {
                 allocations_before = Some(allocations::of_this_thread());
             }
@@ -192,7 +224,32 @@ impl Producer {
         tally.cpu = thread_cpu().saturating_sub(cpu_before);
         Ok(tally)
     }
+
+    /// Whether the next event is one of the burst, which begins before the paced event of this
+    /// number is due. Waits for its beginning.
+    fn is_burst(&self, paced_number: u64, stop: &AtomicBool) -> bool {
+        let (left, begins_at) = self.burst;
+        let due_at = self.pace.as_ref().and_then(|pace| pace.due_at(paced_number));
+        left > 0 && due_at.is_none_or(|due_at| begins_at <= due_at) && sleep_until(begins_at, stop)
+    }
 }
+
+/// False if it is to stop.
+fn sleep_until(at: Instant, stop: &AtomicBool) -> bool {
+    loop {
+        let now = Instant::now();
+        if now >= at {
+            return true;
+        }
+        if stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        thread::sleep((at - now).min(NAP_MAX));
+    }
+}
+
+/// How many threads record, if nothing else is said.
+pub(crate) const PRODUCERS_DEFAULT: u16 = 4;
 
 /// When a producer's events are due: evenly spread, and evenly between the producers.
 struct Pace {
@@ -215,16 +272,7 @@ impl Pace {
         if end_at.is_some_and(|end_at| due_at >= end_at) {
             return false;
         }
-        loop {
-            let now = Instant::now();
-            if now >= due_at {
-                return true;
-            }
-            if stop.load(Ordering::Relaxed) {
-                return false;
-            }
-            thread::sleep((due_at - now).min(NAP_MAX));
-        }
+        sleep_until(due_at, stop)
     }
 }
 
@@ -259,6 +307,7 @@ mod tests {
             events: Some(11),
             duration: None,
             rate: Some(1_000),
+            burst: Some(Burst { events: 4, after: Duration::from_secs(1) }),
             skips_refused: false,
             payloads: Payloads::load(None).unwrap(),
             run: String::new(),
@@ -266,6 +315,7 @@ mod tests {
         let start_at = Instant::now();
         let producers: Vec<_> = (0..3).map(|index| Producer::new(&plan, index, start_at)).collect();
         assert_eq!(producers.iter().map(|producer| producer.events).sum::<u64>(), 11);
+        assert_eq!(producers.iter().map(|producer| producer.burst.0).sum::<u64>(), 4);
         let due_at = |index: usize, number| {
             let pace = producers[index].pace.as_ref().unwrap();
             pace.due_at(number).unwrap() - start_at

@@ -28,6 +28,9 @@ pub(crate) struct Report {
     record_ns: PercentilesReport,
     /// Of these calls, those that were refused.
     refused_ns: PercentilesReport,
+    /// Of these calls, those of a burst.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    burst_ns: Option<PercentilesReport>,
     delivery_ms: PercentilesReport,
     flush_lateness_ms: PercentilesReport,
     blocked_ms: BTreeMap<&'static str, u64>,
@@ -118,6 +121,7 @@ impl Report {
             events_per_second: rounded(accounts.delivered as f64 / seconds.max(1e-9)),
             record_ns: (&run.tally.record_ns).into(),
             refused_ns: (&run.tally.refused_ns).into(),
+            burst_ns: (!run.tally.burst_ns.is_empty()).then(|| (&run.tally.burst_ns).into()),
             delivery_ms: engine.delivery_ms.into(),
             flush_lateness_ms: engine.flush_lateness_ms.into(),
             blocked_ms: blocked.map(|(cause, ms)| (cause.name(), ms)).collect(),
@@ -181,6 +185,9 @@ impl fmt::Display for Report {
             )?;
         }
         writeln!(f, "record     {} ns", self.record_ns)?;
+        if let Some(burst_ns) = &self.burst_ns {
+            writeln!(f, "  in burst {burst_ns} ns")?;
+        }
         writeln!(f, "delivery   {} ms", self.delivery_ms)?;
         writeln!(f, "lateness   {} ms", self.flush_lateness_ms)?;
         writeln!(

@@ -242,3 +242,17 @@ fn the_null_sink_counts_more_than_a_url_in_the_environment() {
     let output = load.env("LEDGERLINE_URL", "http://127.0.0.1:1").output().unwrap();
     assert_eq!(report_of(&output, 0)["accounts"]["delivered"], 100);
 }
+
+#[test]
+fn the_gateway_scenario_has_its_rate_and_its_burst() {
+    let arguments = ["load", "--null-sink", "--scenario", "gateway", "--duration", "1s", "--json"];
+    let report = report(&arguments, 0);
+    assert_eq!(report["accounts"]["accepted"], 3_000 + 25_000);
+    assert_eq!(report["accounts"]["delivered"], 3_000 + 25_000);
+    let config = &report["config"];
+    assert_eq!(config["scenario"], "gateway");
+    let given = ["producers", "rate", "burst_events"].map(|name| config[name].as_u64().unwrap());
+    assert_eq!(given, [16, 3_000, 25_000]);
+    assert!(report["burst_ns"]["p999"].as_u64().unwrap() > 0, "{report}");
+    assert!(report["seconds"].as_f64().unwrap() > 0.4, "{report}");
+}
