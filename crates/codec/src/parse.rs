@@ -16,7 +16,7 @@ use simd_json::{Buffers, Node, Tape};
 use uuid::Uuid;
 
 use self::event::Reader;
-use self::skeleton::Shape;
+use self::skeleton::{Found, Shape};
 use crate::{Category, FieldError, Outcome, Timestamp};
 
 /// One event of a request body; every field has been checked.
@@ -173,21 +173,21 @@ fn parse<'a>(
         ParseError::NotJson(format!("expected UTF-8 at byte {}", error.valid_up_to()))
     })?;
     let Scratch { bytes, spans, buffers, nodes } = scratch;
-    let fault = skeleton::write(body, shape, bytes, spans)?;
-    let mut tape = Tape(mem::take(nodes)).reset();
-    let filled = simd_json::fill_tape(bytes, buffers, &mut tape);
-    filled.map_err(|error| ParseError::NotJson(error.to_string()))?;
-
-    let (given, elements) = match (shape, tape.0.as_slice()) {
-        (Shape::Batch, [Node::Array { len, .. }, elements @ ..]) => (*len, elements),
-        (_, elements) => (1, elements),
-    };
+    let Found { events: given, fault } = skeleton::write(body, shape, events_max, bytes, spans)?;
     if given == 0 {
         return Err(ParseError::Empty);
     }
     if given > events_max {
         return Err(ParseError::TooMany { given, max: events_max });
     }
+    let mut tape = Tape(mem::take(nodes)).reset();
+    let filled = simd_json::fill_tape(bytes, buffers, &mut tape);
+    filled.map_err(|error| ParseError::NotJson(error.to_string()))?;
+
+    let elements = match (shape, tape.0.as_slice()) {
+        (Shape::Batch, [Node::Array { .. }, elements @ ..]) => elements,
+        (_, elements) => elements,
+    };
     let mut reader = Reader::new(body, elements, spans, fault);
     let events = (0..given).map(|index| reader.event(index)).collect::<Result<_, _>>()?;
     *nodes = tape.reset().0;

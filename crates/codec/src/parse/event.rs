@@ -244,11 +244,11 @@ const fn kind(value: Node<'_>) -> &'static str {
 
 /// A set of fields.
 #[derive(Clone, Copy, Default)]
-struct FieldSet(u32);
+pub(super) struct FieldSet(u32);
 
 impl FieldSet {
     /// Adds a field; false if it was there already.
-    const fn insert(&mut self, field: Field) -> bool {
+    pub(super) const fn insert(&mut self, field: Field) -> bool {
         let is_new = !self.contains(field);
         self.0 |= 1 << field as u32;
         is_new

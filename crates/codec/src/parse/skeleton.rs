@@ -6,31 +6,41 @@
 //! RFC 8259 doesn't allow gets to simd-json; and `event_data` isn't parsed twice.
 //!
 //! Invariant: the skeleton is JSON, its events and fields are the body's in the body's order, and
-//! there is one span per field `event_data` that is an object. Limit: [`BODY_LEVELS_MAX`].
+//! there is one span per field `event_data` that is an object. Limits: [`BODY_LEVELS_MAX`]; as many
+//! events as are allowed, and each field twice, because simd-json needs many times the memory of
+//! what it reads.
 
 use std::ops::Range;
 
 use super::ParseError;
+use super::event::FieldSet;
 use crate::data;
 use crate::json::{self, Rules, Scanner};
 use crate::{Field, Problem};
 
 /// Walks a body and fills `bytes` with its skeleton, `spans` with where each `event_data` lies.
-///
-/// Gives back the first field whose text can't be stored, if there is one: the skeleton then holds
-/// a stand-in for it.
 pub(super) fn write(
     body: &str,
     shape: Shape,
+    events_max: usize,
     bytes: &mut Vec<u8>,
     spans: &mut Vec<Range<usize>>,
-) -> Result<Option<Fault>, ParseError> {
+) -> Result<Found, ParseError> {
     bytes.clear();
     spans.clear();
     let scanner = Scanner::new(body.as_bytes(), BODY_RULES);
-    let mut writer = Writer { body, scanner, bytes, spans, fault: None };
+    let mut writer = Writer { body, scanner, bytes, spans, events_max, events: 1, fault: None };
     writer.document(shape)?;
-    Ok(writer.fault)
+    Ok(Found { events: writer.events, fault: writer.fault })
+}
+
+/// What a body has besides its skeleton.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Elements of the array, of which the skeleton may hold fewer.
+    pub(super) events: usize,
+    /// The first field whose text can't be stored; the skeleton holds a stand-in for it.
+    pub(super) fault: Option<Fault>,
 }
 
 /// What an endpoint takes.
@@ -58,6 +68,8 @@ struct Writer<'s> {
     scanner: Scanner<'s>,
     bytes: &'s mut Vec<u8>,
     spans: &'s mut Vec<Range<usize>>,
+    events_max: usize,
+    events: usize,
     fault: Option<Fault>,
 }
 
@@ -81,23 +93,33 @@ impl Writer<'_> {
 
     fn array(&mut self) -> Result<(), Problem> {
         self.step(b'[');
+        self.events = 0;
         if self.scanner.peek() == b']' {
             self.step(b']');
             return Ok(());
         }
-        for index in 0.. {
+        loop {
+            let (bytes, spans) = (self.bytes.len(), self.spans.len());
             if self.scanner.peek() == b'{' {
-                self.event(index)?;
+                self.event(self.events)?;
             } else {
                 self.element()?;
             }
+            // One too many is still checked and counted, but nobody will read it.
+            if self.events >= self.events_max {
+                self.bytes.truncate(bytes);
+                self.spans.truncate(spans);
+            }
+            self.events += 1;
             self.scanner.whitespace();
             if self.scanner.peek() == b']' {
                 break;
             }
             self.scanner.expect(b',', "a comma or the end of the array")?;
             self.scanner.whitespace();
-            self.bytes.push(b',');
+            if self.events < self.events_max {
+                self.bytes.push(b',');
+            }
         }
         self.step(b']');
         Ok(())
@@ -124,8 +146,10 @@ impl Writer<'_> {
             return Ok(());
         }
         let mut is_first = true;
+        let (mut once, mut twice) = (FieldSet::default(), FieldSet::default());
         loop {
-            match self.key()? {
+            // The second of a name refuses the event; a third would only take memory.
+            match self.key()?.filter(|field| once.insert(*field) || twice.insert(*field)) {
                 None => self.scanner.value()?,
                 Some(field) => {
                     let key = field.key();

@@ -514,6 +514,22 @@ fn the_shape_of_the_body_is_what_the_endpoint_wants() {
 }
 
 #[test]
+fn memory_does_not_grow_with_what_is_refused_for_its_number() {
+    let mut scratch = Scratch::default();
+    let body = format!("[{}{{}}]", "1,".repeat(1_000_000));
+    let refused = parse_batch(body.as_bytes(), 500, &mut scratch).unwrap_err();
+    assert_eq!(refused, ParseError::TooMany { given: 1_000_001, max: 500 });
+    let body = format!("[{{{}\"version\":1}}]", "\"version\":1,".repeat(1_000_000));
+    let refused = parse_batch(body.as_bytes(), 500, &mut scratch).unwrap_err();
+    assert_eq!(refused.to_string(), "event 0: version is a number, expected a string");
+    let good = Value::Object(minimal()).to_string();
+    let twice = good.replace("{\"", &format!("{{{}\"", "\"version\":null,".repeat(1_000_000)));
+    let refused = parse_event(twice.as_bytes(), &mut scratch).unwrap_err();
+    assert_eq!(refused.to_string(), "event 0: version is given twice");
+    assert!(scratch.bytes.capacity() < 10_000 && scratch.nodes.capacity() < 10_000, "{scratch:?}");
+}
+
+#[test]
 fn the_first_thing_wrong_in_the_order_of_the_array_is_named() {
     let good = Value::Object(minimal()).to_string();
     let bad_data = good.replace("\"event_data\":{}", "\"event_data\":{\"a\":\"\\u0000\"}");
