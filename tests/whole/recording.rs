@@ -1,12 +1,12 @@
 //! What callers do with events: build them, hold them, queue them, name them.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ledgerline::testing::{MemoryStorage, stop_wall_clock};
 use ledgerline::{
-    Category, Config, Envelope, Event, Field, Json, Outcome, OwnedEvent, Problem, Refused, Store,
-    Timestamp,
+    Category, Config, Envelope, Event, Field, Json, Outcome, Oversize, OwnedEvent, Problem,
+    Refused, Store, Timestamp,
 };
 use ledgerline_testkit::{Scripted, WAIT, config, event, serve};
 use serde_json::json;
@@ -109,6 +109,78 @@ fn an_event_names_its_parent_by_the_id_that_its_caller_chose() {
     store.flush(WAIT).unwrap();
     assert_eq!(server.one("rr-parent").text("event_id"), id.to_string());
     assert_eq!(server.one("rr-child").text("parent_event_id"), id.to_string());
+}
+
+#[test]
+fn what_is_too_long_is_refused_or_cut_as_the_store_is_told() {
+    let server = serve();
+    let mut config = config(&server.url());
+    let strict = Store::start(config.clone()).unwrap();
+    config.oversize = Oversize::Truncate;
+    let store = Store::start(config).unwrap();
+    let path = "/a".repeat(150);
+    let data = json!({"path": "x".repeat(300_000)});
+    let long = event("rr-long").with_resource_id(&path);
+    strict.record(&long).unwrap_err();
+    store.record(&long).unwrap();
+    let large = event("rr-large").with_data(&data);
+    strict.record(&large).unwrap_err();
+    store.record(&large).unwrap();
+    let nul = event("rr-nul").with_actor_id("a\0b");
+    strict.record(&nul).unwrap_err();
+    store.record(&nul).unwrap();
+    store.record(&event("rr-whole")).unwrap();
+    assert_eq!((store.truncated_events(), strict.truncated_events()), (3, 0));
+    assert_eq!((store.accounts().refused.total(), strict.accounts().refused.invalid), (0, 3));
+    store.record(&event("")).unwrap_err();
+    store.flush(WAIT).unwrap();
+    let kept = server.one("rr-long").text("resource_id");
+    assert_eq!(kept, format!("{}\u{2026}", &path[..254]));
+    let not_kept = r#""not_kept":"has 300011 bytes, the limit is 262144"}"#;
+    assert!(server.one("rr-large").raw("event_data").unwrap().ends_with(not_kept));
+    assert_eq!(server.one("rr-nul").text("actor_id"), "a\u{2026}");
+    assert_eq!(server.one("rr-whole").text("correlation_id"), "rr-whole");
+}
+
+#[test]
+fn an_event_of_data_and_error_that_are_too_long_together_is_cut() {
+    let server = serve();
+    let mut config = config(&server.url());
+    config.oversize = Oversize::Truncate;
+    let store = Store::start(config).unwrap();
+    let data = json!({"a": "x".repeat(262_136)});
+    let error = "\u{1}".repeat(65_536);
+    store.record(&event("rr-1").with_data(&data).with_error_message(&error)).unwrap();
+    store.flush(WAIT).unwrap();
+    let kept = server.one("rr-1").text("error_message");
+    assert_eq!((kept.chars().count(), kept.ends_with('\u{2026}')), (4_096, true));
+    assert_eq!(store.truncated_events(), 1);
+}
+
+#[test]
+fn a_missing_correlation_id_is_refused_with_advice() {
+    let store = Store::start(config("http://127.0.0.1:9")).unwrap();
+    let refused = store.record(&Event::new("a.b", Category::Gateway, Outcome::Success));
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("correlation_id is empty: give all events of one story"), "{message}");
+}
+
+#[test]
+fn an_event_older_than_the_store_is_told_to_take_is_refused_and_counted() {
+    let (old, young) = (now_and(-3_601_000_000), now_and(-3_500_000_000));
+    let mut config = config("http://127.0.0.1:9");
+    let lenient = Store::start(config.clone()).unwrap();
+    let max = Duration::from_secs(3_600);
+    config.event_age_max = Some(max);
+    let store = Store::start(config).unwrap();
+    let refused = store.record(&event("rr-1").with_timestamp(old)).unwrap_err();
+    let Refused::TooOld { age, max: told } = refused else { panic!("{refused}") };
+    assert!(age > max && told == max, "{age:?}");
+    assert_eq!((store.accounts().refused.invalid, store.accounts().accepted), (1, 0));
+    store.record(&event("rr-1").with_timestamp(young)).unwrap();
+    store.record(&event("rr-1").with_timestamp(now_and(3_600_000_000))).unwrap();
+    store.record(&event("rr-1")).unwrap();
+    lenient.record(&event("rr-1").with_timestamp(old)).unwrap();
 }
 
 /// A store on a memory with room for all that these tests record.

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use ledgerline::{Config, Header, Memory, Overflow};
+use ledgerline::{Config, Header, Memory, Overflow, Oversize};
 use serde_json::{Map, Value, json};
 
 use crate::Exit;
@@ -45,6 +45,15 @@ fn fields(config: &Config) -> Vec<(&'static str, Value)> {
                 _ => "unknown",
             }),
         ),
+        (
+            "oversize",
+            json!(match config.oversize {
+                Oversize::Refuse => "refuse",
+                Oversize::Truncate => "truncate",
+                _ => "unknown",
+            }),
+        ),
+        ("event_age_max_ms", json!(config.event_age_max.map(millis))),
         ("batch_events_max", json!(config.batch_events_max)),
         ("batch_bytes_max", json!(config.batch_bytes_max)),
         ("flush_interval_ms", time(config.flush_interval)),

@@ -41,7 +41,8 @@ pub struct Event<'a> {
     /// How the action ended.
     pub event_outcome: Outcome,
     /// What joins the events of one story, across services. Required: empty, as it is at first, it
-    /// is refused.
+    /// is refused. Take the id of the request, the trace or the workflow; for an event that is
+    /// alone, a new UUID.
     pub correlation_id: &'a str,
     /// The event's own content: a JSON object. At first, an empty one.
     pub event_data: &'a dyn EventData,

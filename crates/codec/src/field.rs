@@ -133,7 +133,7 @@ impl fmt::Display for Field {
 
 /// A field that can't be stored, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{field} {problem}")]
+#[error("{field} {problem}{}", advice(*.field, .problem))]
 pub struct FieldError {
     /// Which field.
     pub field: Field,
@@ -358,6 +358,17 @@ fields! {
     IsSensitive, "is_sensitive", Chars::NotText;
     /// The event's own content: a JSON object.
     EventData, "event_data", Chars::NotText;
+}
+
+/// What to do about it, where that isn't plain.
+fn advice(field: Field, problem: &Problem) -> &'static str {
+    match (field, problem) {
+        (Field::CorrelationId, Problem::Missing | Problem::Empty) => {
+            ": give all events of one story the same, such as the id of the request or the trace; \
+             an event that is alone gets a new UUID"
+        }
+        _ => "",
+    }
 }
 
 /// How long a field's text may be, in characters.

@@ -10,6 +10,7 @@ mod encode;
 mod escape;
 mod event;
 mod field;
+mod fit;
 mod json;
 mod owned;
 #[cfg(feature = "parse")]
@@ -26,6 +27,7 @@ pub use encode::{
 };
 pub use event::Event;
 pub use field::{Field, FieldError, Problem};
+pub use fit::encode_fitted;
 pub use owned::OwnedEvent;
 pub use timestamp::Timestamp;
 pub use uuid::Uuid;

@@ -48,6 +48,13 @@ pub struct Config {
     pub buffer_bytes: Option<u64>,
     /// What happens to events that find the buffer full. Default [`Overflow::Reject`].
     pub overflow: Overflow,
+    /// What happens to an event with something too long in it. Default [`Oversize::Refuse`].
+    pub oversize: Oversize,
+    /// How old an event may be by its own `event_timestamp`, when it is recorded: an older one is
+    /// refused as [`Refused::TooOld`](crate::Refused::TooOld). None (default): any age, though
+    /// DataStorage refuses what is older than 7 days when it arrives (and what is more than 60
+    /// minutes ahead), and the event becomes a dead letter. 1 s to 366 days.
+    pub event_age_max: Option<Duration>,
     /// Events in one request at most: 1 to 20,000. Default 1,000. The engine starts with 500 or
     /// this, whichever is less, because servers refuse what is above their own limit; after a
     /// minute it tries this, and again a minute after each refusal.
@@ -141,6 +148,25 @@ pub enum Overflow {
     EvictOldest,
 }
 
+/// What happens to an event with something too long in it: a text of more characters than its
+/// field has, or data of more bytes or levels than are stored.
+///
+/// Where contents come from outside, refusing lets whoever makes them long keep their actions out
+/// of the audit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Oversize {
+    /// `record` refuses it, and the caller knows.
+    #[default]
+    Refuse,
+    /// It is recorded with what fits, and counted
+    /// ([`Store::truncated_events`](crate::Store::truncated_events)): a text is cut at a character
+    /// and ends with an ellipsis (U+2026), as [`Field::fit`](crate::Field::fit) does it; data is
+    /// replaced by an object whose `not_kept` says why. A text or data with a character that no
+    /// database holds (U+0000) is treated alike. What is missing or malformed is still refused.
+    Truncate,
+}
+
 /// A field of [`Config`] is outside its limits; nothing was started.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -230,6 +256,8 @@ impl Config {
             buffer_events: 10_000,
             buffer_bytes: None,
             overflow: Overflow::Reject,
+            oversize: Oversize::Refuse,
+            event_age_max: None,
             batch_events_max: 1_000,
             batch_bytes_max: 4 * MIB,
             flush_interval: Duration::from_secs(1),
@@ -290,9 +318,12 @@ impl Config {
         in_range("in_flight_bytes_max", in_flight_max, self.batch_bytes_max, 1 << 30)?;
         let (tick, hour) = (Duration::from_millis(1), Duration::from_secs(3_600));
         lasts("flush_interval", self.flush_interval, tick, Duration::from_secs(600))?;
+        let (second, year) = (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
         if let Some(give_up_after) = self.give_up_after {
-            let (second, year) = (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
             lasts("give_up_after", give_up_after, second, year)?;
+        }
+        if let Some(age) = self.event_age_max {
+            lasts("event_age_max", age, second, year)?;
         }
         lasts("retry_delay_min", self.retry_delay_min, tick, hour)?;
         lasts("retry_delay_max", self.retry_delay_max, self.retry_delay_min, hour)?;
@@ -440,7 +471,7 @@ mod tests {
 
     #[test]
     fn an_invalid_field_is_named_with_its_limits() {
-        let cases: [(Breakage, &str); 11] = [
+        let cases: [(Breakage, &str); 12] = [
             (|config| config.url = "ftp://x".into(), "url \"ftp://x\""),
             (|config| config.url = "http://me:secret@x".into(), "url \"(not shown)\""),
             (|config| config.buffer_events = 0, "buffer_events is 0"),
@@ -450,6 +481,7 @@ mod tests {
             (|config| config.retry_delay_max = Duration::from_millis(1), "retry_delay_max is 1ms"),
             (|config| config.in_flight_bytes_max = 1, "in_flight_bytes_max is 1"),
             (|config| config.give_up_after = Some(Duration::ZERO), "give_up_after is 0ns"),
+            (|config| config.event_age_max = Some(Duration::ZERO), "event_age_max is 0ns"),
             (|config| config.lanes = 65, "lanes is 65, but must be at least 1 and at most 64"),
             (|config| config.producer = Some("a\nb".into()), "producer \"a\\nb\""),
         ];

@@ -63,6 +63,15 @@ pub enum Refused {
     /// A field can't be stored.
     #[error("refused: {0}")]
     Invalid(EncodeError),
+    /// Its `event_timestamp` lies further back than
+    /// [`Config::event_age_max`](crate::Config::event_age_max) allows. Counted as invalid.
+    #[error("refused: event_timestamp is {age:?} in the past, the limit is {max:?}")]
+    TooOld {
+        /// How old it is by this machine's clock.
+        age: Duration,
+        /// The oldest allowed.
+        max: Duration,
+    },
     /// The event is too long, all fields together.
     #[error("refused: it is {bytes} bytes long when encoded, the limit is {max}")]
     TooLarge {

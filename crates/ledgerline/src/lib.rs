@@ -68,7 +68,7 @@ pub mod tower;
 mod trace;
 mod waiting;
 
-pub use config::{Config, ConfigError, Header, Memory, Overflow, SettingError};
+pub use config::{Config, ConfigError, Header, Memory, Overflow, Oversize, SettingError};
 pub use delivery::{BlockedMs, Cause, FailedTries};
 pub use error::{
     CloseError, FlushError, Lost, ReadyError, Refused, StartError, Unsettled, WaitError,

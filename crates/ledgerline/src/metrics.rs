@@ -35,6 +35,7 @@
 //! | `ledgerline_buffer_blocks`, `ledgerline_buffer_blocks_free` | the buffer, in blocks |
 //! | `ledgerline_buffer_blocks_pinned` | that wait for a record to be written, or read |
 //! | `ledgerline_pinned_seconds` | age of the oldest record that its thread has not written |
+//! | `ledgerline_events_truncated_total` | events of which something too long was cut |
 //! | `ledgerline_engine_silent_seconds` | for how long the engine's thread is overdue |
 //! | `ledgerline_engine_restarts_total` | after panics of the engine |
 //!
@@ -127,6 +128,11 @@ impl Collector for Metrics {
                 ("forked", refused.forked as f64),
                 ("failed", refused.failed as f64),
             ],
+        )?;
+        page.counter(
+            "ledgerline_events_truncated",
+            "Events of which something too long was cut",
+            self.store.truncated_events(),
         )?;
         let silence = self.store.silence().as_secs_f64();
         page.gauge(

@@ -4,6 +4,7 @@ mod inner;
 mod receipts;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 use self::inner::{Held, Inner, Unsent};
 pub use self::receipts::Stage;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Oversize};
 use crate::engine::{Command, Engine, Link, NotifyBell, Pulse, Shared};
 use crate::error::{CloseError, FlushError, ReadyError, Refused, StartError};
 use crate::health::Health;
@@ -88,6 +89,9 @@ impl Store {
                 clock,
                 producers: producers(config.producer.as_deref(), config.lanes),
                 trace_id: config.trace_id,
+                truncates: config.oversize == Oversize::Truncate,
+                truncated: AtomicU64::new(0),
+                event_age_max: config.event_age_max,
                 buffer_bytes,
                 drop_timeout: config.drop_timeout,
                 room,
@@ -349,6 +353,13 @@ impl Store {
         drop(lost);
         let _ = self.inner.send(Command::Redeliver); // If it has ended, there is nobody to send.
         events
+    }
+
+    /// How many events were recorded, or tried to be, with less than they had, because something in
+    /// them was too long ([`Oversize::Truncate`]).
+    #[must_use]
+    pub fn truncated_events(&self) -> u64 {
+        self.inner.truncated.load(Ordering::Relaxed)
     }
 
     /// For how long the engine's thread has been overdue at whatever it had to do next. Zero: less

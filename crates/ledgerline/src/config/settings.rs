@@ -5,7 +5,7 @@
 use std::env::{self, VarError};
 use std::time::Duration;
 
-use super::{Config, Header, Overflow};
+use super::{Config, Header, Overflow, Oversize};
 
 /// A setting can't be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -53,13 +53,15 @@ impl SettingError {
 
 impl Config {
     /// The names that [`from_settings`](Self::from_settings) asks for.
-    pub const SETTINGS: [&str; 27] = [
+    pub const SETTINGS: [&str; 29] = [
         "url",
         "service",
         "producer",
         "buffer_events",
         "buffer_bytes",
         "overflow",
+        "oversize",
+        "event_age_max",
         "batch_events_max",
         "batch_bytes_max",
         "flush_interval",
@@ -115,12 +117,14 @@ impl Config {
         let some_bytes = |text: &str| bytes(text).map(Some);
         read.set("buffer_bytes", BYTES, some_bytes, &mut config.buffer_bytes)?;
         read.set("overflow", OVERFLOW, overflow, &mut config.overflow)?;
+        read.set("oversize", OVERSIZE, oversize, &mut config.oversize)?;
+        let age = |text: &str| if text == "none" { Some(None) } else { time(text).map(Some) };
+        read.set("event_age_max", AGE, age, &mut config.event_age_max)?;
         read.set("batch_events_max", NUMBER, number, &mut config.batch_events_max)?;
         read.set("batch_bytes_max", BYTES, bytes, &mut config.batch_bytes_max)?;
         read.set("flush_interval", TIME, time, &mut config.flush_interval)?;
         let retries = |text: &str| if text == "none" { Some(None) } else { number(text).map(Some) };
         read.set("retries_max", RETRIES, retries, &mut config.retries_max)?;
-        let age = |text: &str| if text == "none" { Some(None) } else { time(text).map(Some) };
         read.set("give_up_after", AGE, age, &mut config.give_up_after)?;
         read.set("retry_delay_min", TIME, time, &mut config.retry_delay_min)?;
         read.set("retry_delay_max", TIME, time, &mut config.retry_delay_max)?;
@@ -160,6 +164,8 @@ impl Config {
     /// | `LEDGERLINE_BUFFER_EVENTS` | `buffer_events` | number |
     /// | `LEDGERLINE_BUFFER_BYTES` | `buffer_bytes` | bytes: `67108864`, `64MiB` |
     /// | `LEDGERLINE_OVERFLOW` | `overflow` | `reject` or `evict_oldest` |
+    /// | `LEDGERLINE_OVERSIZE` | `oversize` | `refuse` or `truncate` |
+    /// | `LEDGERLINE_EVENT_AGE_MAX` | `event_age_max` | time; `none` for any |
     /// | `LEDGERLINE_BATCH_EVENTS_MAX` | `batch_events_max` | number |
     /// | `LEDGERLINE_BATCH_BYTES_MAX` | `batch_bytes_max` | bytes |
     /// | `LEDGERLINE_FLUSH_INTERVAL` | `flush_interval` | time: `100ms`, `1s`, `1.5s`, `2m` |
@@ -260,6 +266,14 @@ fn overflow(text: &str) -> Option<Overflow> {
     }
 }
 
+fn oversize(text: &str) -> Option<Oversize> {
+    match text {
+        "refuse" => Some(Oversize::Refuse),
+        "truncate" => Some(Oversize::Truncate),
+        _ => None,
+    }
+}
+
 /// A number and a unit: B (or none), KiB, MiB, GiB.
 fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = split_unit(text);
@@ -295,6 +309,7 @@ const RETRIES: &str = "a number or none";
 const PATH: &str = "a path";
 const HEADERS: &str = "name: value, several with ; between, none that HTTP itself needs";
 const OVERFLOW: &str = "reject or evict_oldest";
+const OVERSIZE: &str = "refuse or truncate";
 const BYTES: &str = "bytes as in 67108864 or 64MiB";
 const AGE: &str = "a time as in 90s or 60m, or none";
 const TIME: &str = "a time as in 100ms, 1.5s or 2m";
@@ -327,6 +342,8 @@ mod tests {
             ("LEDGERLINE_BUFFER_EVENTS", "1"),
             ("LEDGERLINE_BUFFER_BYTES", "16MiB"),
             ("LEDGERLINE_OVERFLOW", "evict_oldest"),
+            ("LEDGERLINE_OVERSIZE", "truncate"),
+            ("LEDGERLINE_EVENT_AGE_MAX", "60m"),
             ("LEDGERLINE_BATCH_EVENTS_MAX", "3"),
             ("LEDGERLINE_BATCH_BYTES_MAX", "500000"),
             ("LEDGERLINE_FLUSH_INTERVAL", "1.5s"),
@@ -357,6 +374,8 @@ mod tests {
         expected.buffer_events = 1;
         expected.buffer_bytes = Some(16 << 20);
         expected.overflow = Overflow::EvictOldest;
+        expected.oversize = Oversize::Truncate;
+        expected.event_age_max = Some(Duration::from_secs(3_600));
         expected.batch_events_max = 3;
         expected.batch_bytes_max = 500_000;
         expected.flush_interval = Duration::from_millis(1_500);
@@ -392,6 +411,7 @@ mod tests {
             ("LEDGERLINE_BUFFER_BYTES", "99999999999999GiB"),
             ("LEDGERLINE_RETRIES_MAX", "many"),
             ("LEDGERLINE_OVERFLOW", "evict"),
+            ("LEDGERLINE_OVERSIZE", "cut"),
         ] {
             let error = read(&[("LEDGERLINE_URL", "http://x"), (name, given)]).unwrap_err();
             let message = error.to_string();

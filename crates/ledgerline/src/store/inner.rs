@@ -1,11 +1,14 @@
 //! What all clones of a store share, and the way from an event to its record.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ledgerline_codec::{Event, Identity, Timestamp, Uuid, encode};
+use ledgerline_codec::{
+    EncodeError, Encoded, Event, Identity, Timestamp, Uuid, encode, encode_fitted,
+};
 use ledgerline_core::{Accounts, Lanes, Process, RECORD_BYTES_MAX, Receipt, Refusal};
 use tokio::sync::mpsc;
 
@@ -27,6 +30,12 @@ pub(crate) struct Inner {
     pub(super) clock: Clock,
     /// Per lane, what its events carry as `producer`.
     pub(super) producers: Box<[Box<str>]>,
+    /// Whether what is too long is cut.
+    pub(super) truncates: bool,
+    /// Events of which something was cut. Relaxed: only a count.
+    pub(super) truncated: AtomicU64,
+    /// How old an event may be by its own timestamp.
+    pub(super) event_age_max: Option<Duration>,
     pub(super) buffer_bytes: u64,
     /// How long the last handle's drop waits.
     pub(super) drop_timeout: Duration,
@@ -178,7 +187,16 @@ impl Inner {
             producer_seq: self.lanes.next_producer_seq(lane),
             now,
         };
+        if let Some(given) = event.event_timestamp {
+            self.check_age(lane, given, now)?;
+        }
         let encoded = self.run(lane, || encode(event, &identity, &mut tools.scratch));
+        let is_whole = encoded.is_ok() && tools.scratch.len() <= RECORD_BYTES_MAX;
+        let encoded = if is_whole || !self.truncates {
+            encoded
+        } else {
+            self.encode_fitted(lane, event, &identity, &mut tools.scratch)
+        };
         let encoded = encoded.map_err(|error| {
             self.lanes.count_invalid(lane);
             Refused::Invalid(error)
@@ -189,6 +207,33 @@ impl Inner {
         if tools.scratch.len() > RECORD_BYTES_MAX {
             self.lanes.count_too_large(lane);
             return Err(Refused::TooLarge { bytes: tools.scratch.len(), max: RECORD_BYTES_MAX });
+        }
+        Ok(())
+    }
+
+    /// Encodes what of the event can be stored.
+    #[cold]
+    fn encode_fitted(
+        &self,
+        lane: usize,
+        event: &Event<'_>,
+        identity: &Identity<'_>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Encoded, EncodeError> {
+        scratch.clear();
+        let encoded =
+            self.run(lane, || encode_fitted(event, identity, RECORD_BYTES_MAX, scratch))?;
+        self.truncated.fetch_add(1, Ordering::Relaxed);
+        Ok(encoded)
+    }
+
+    fn check_age(&self, lane: usize, given: Timestamp, now: Timestamp) -> Result<(), Refused> {
+        let Some(max) = self.event_age_max else { return Ok(()) };
+        let age = u64::try_from(now.micros() - given.micros()).unwrap_or_default();
+        let age = Duration::from_micros(age);
+        if age > max {
+            self.lanes.count_invalid(lane);
+            return Err(Refused::TooOld { age, max });
         }
         Ok(())
     }
