@@ -14,7 +14,7 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 fn are_refused(refusing: Refusing) {
-    let run = move |thinking| refused(refusing, thinking, Length::short(4));
+    let run = move |thinking| refused(refusing, thinking, Length::short(3));
     let runs: Runs = vec![Box::new(move || run(5 * MS)), Box::new(move || run(100 * MS))];
     assert_all_met(runs);
 }
@@ -38,11 +38,10 @@ fn one_in_a_hundred_events() {
 }
 
 #[test]
-#[ignore = "until the engine suspects types"]
 fn two_of_six_by_one_of_two_servers() {
     let runs: Runs = vec![
-        Box::new(|| half_upgraded(Balance::PerConnection, Length::short(4))),
-        Box::new(|| half_upgraded(Balance::PerRequest, Length::short(4))),
+        Box::new(|| half_upgraded(Balance::PerConnection, Length::short(3))),
+        Box::new(|| half_upgraded(Balance::PerRequest, Length::short(3))),
     ];
     assert_all_met(runs);
 }
@@ -51,8 +50,8 @@ fn two_of_six_by_one_of_two_servers() {
 #[ignore = "until the engine sends old events together"]
 fn events_that_are_too_old() {
     let runs: Runs = vec![
-        Box::new(|| too_old(TooOld::Reason, Length::short(4))),
-        Box::new(|| too_old(TooOld::Words, Length::short(4))),
+        Box::new(|| too_old(TooOld::Reason, Length::short(3))),
+        Box::new(|| too_old(TooOld::Words, Length::short(3))),
     ];
     assert_all_met(runs);
 }
@@ -61,8 +60,8 @@ fn events_that_are_too_old() {
 #[ignore = "until the engine suspects types"]
 fn some_bad_events_of_each() {
     let runs: Runs = vec![
-        Box::new(|| some_bad(100, 5 * MS, Length::short(4))),
-        Box::new(|| some_bad(1_000, 100 * MS, Length::short(4))),
+        Box::new(|| some_bad(100, 5 * MS, Length::short(3))),
+        Box::new(|| some_bad(1_000, 100 * MS, Length::short(3))),
     ];
     assert_all_met(runs);
 }
@@ -70,16 +69,16 @@ fn some_bad_events_of_each() {
 #[test]
 #[ignore = "until the engine suspects types"]
 fn all_and_then_two() {
-    all_then_two(2 * SECOND, Length::short(5)).assert_met();
+    all_then_two(SECOND, Length::short(4)).assert_met();
 }
 
 #[test]
-fn all_for_three_seconds() {
-    all_for_a_while(3 * SECOND, Length::short(4)).assert_met();
+fn all_for_two_seconds() {
+    all_for_a_while(2 * SECOND, Length::short(3)).assert_met();
 }
 
 #[test]
 #[ignore = "until the engine suspects types"]
-fn two_for_three_seconds() {
-    two_for_a_while(3 * SECOND, Length::short(5)).assert_met();
+fn two_for_two_seconds() {
+    two_for_a_while(2 * SECOND, Length::short(3)).assert_met();
 }
