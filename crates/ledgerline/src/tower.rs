@@ -260,22 +260,36 @@ impl Refusals {
     }
 
     fn tell(&self, refused: &Refused) {
-        self.untold.fetch_add(1, Ordering::Relaxed);
-        let now_ms = self.epoch.elapsed().as_millis() as u64;
-        let next_ms = self.next_ms.load(Ordering::Relaxed);
-        if now_ms < next_ms {
-            return;
-        }
-        // Only one of those that come at once writes the line. Relaxed: nothing else hangs on it.
-        let is_mine = self.next_ms.compare_exchange(
-            next_ms,
-            now_ms + 1_000,
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
-        if is_mine.is_ok() {
-            let refused_events = self.untold.swap(0, Ordering::Relaxed);
+        if let Some(refused_events) = self.count(self.epoch.elapsed().as_millis() as u64) {
             tracing::warn!(refused_events, reason = %refused, "audit events of requests refused");
         }
+    }
+
+    /// Counts one more; returns how many a line has to tell of, if one is due.
+    fn count(&self, now_ms: u64) -> Option<u64> {
+        self.untold.fetch_add(1, Ordering::Relaxed);
+        let next_ms = self.next_ms.load(Ordering::Relaxed);
+        if now_ms < next_ms {
+            return None;
+        }
+        // Only one of those that come at once writes the line. Relaxed: no other memory depends
+        // on it.
+        let (after, order) = (now_ms + LINE_INTERVAL_MS, Ordering::Relaxed);
+        self.next_ms.compare_exchange(next_ms, after, order, order).ok()?;
+        Some(self.untold.swap(0, Ordering::Relaxed))
+    }
+}
+
+const LINE_INTERVAL_MS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_logged_once_a_second_with_their_number() {
+        let refusals = Refusals::new();
+        let told = [0, 0, 999, 1_000, 1_001, 9_000].map(|now_ms| refusals.count(now_ms));
+        assert_eq!(told, [Some(1), None, None, Some(3), None, Some(2)]);
     }
 }

@@ -113,9 +113,10 @@ impl Exchange {
 
     /// The event of this exchange, to be recorded as it is or changed before.
     ///
-    /// Its type and category are the layer's; its action is the last part of the type; its outcome a
-    /// success if the status is below 400 and the exchange [`Complete`](Ending::Complete); its `actor_ip`
-    /// the peer, its `duration_ms` the time to the exchange's end. `event_data` is the exchange:
+    /// Its type and category are the layer's, and its action the last part of the type. Its outcome
+    /// is a success if the status is below 400 and the exchange [`Complete`](Ending::Complete).
+    /// `actor_ip` is the peer, `duration_ms` the time to the exchange's end. `event_data` is the
+    /// exchange:
     ///
     /// ```json
     /// {"event_type": "gateway.request.served", "method": "GET", "path": "/signals", "status": 200,
