@@ -3,7 +3,8 @@
 //! Invariant: what has been parsed needs no more checks: a [`Target`] is a request head that lacks
 //! nothing but the length of its content, and nothing in it can end a line early.
 //!
-//! Limit: `http`, and in a build with TLS `https`, with a host name, an IPv4 address or a bracketed IPv6 address; `POST` of JSON.
+//! Limit: `http`, and in a build with TLS `https`; a host name, an IPv4 address or a bracketed IPv6
+//! address; `POST` of JSON.
 
 use std::{fmt, net::Ipv6Addr};
 
