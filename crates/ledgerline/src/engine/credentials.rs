@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use ledgerline_transport::FileStamp;
 
+use super::rate_limited_log::RateLimitedLog;
 use crate::config::Header;
 use crate::error::StartError;
 
@@ -21,6 +22,7 @@ pub(super) struct Credentials {
     headers: String,
     /// These, and the token's.
     lines: String,
+    unreadable: RateLimitedLog<io::ErrorKind>,
 }
 
 struct TokenFile {
@@ -46,7 +48,9 @@ impl Credentials {
             look_ms: LOOK_INTERVAL_MS,
             read_ms: 0,
         });
-        let mut credentials = Self { token, headers: lines.clone(), lines };
+        let subject = "the token file can't be read; the last token stays in use";
+        let unreadable = RateLimitedLog::new(subject);
+        let mut credentials = Self { token, headers: lines.clone(), lines, unreadable };
         if let Some(path) = token_file {
             credentials
                 .read(0)
@@ -80,7 +84,7 @@ impl Credentials {
 
     fn read_or_keep(&mut self, now_ms: u64) {
         if let Err(error) = self.read(now_ms) {
-            tracing::warn!(%error, "the token file can't be read; the last token stays in use");
+            self.unreadable.warn(now_ms, error.kind(), &error);
         }
     }
 

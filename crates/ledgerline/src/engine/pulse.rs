@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use super::rate_limited_log::ChangeLog;
 use crate::clock::Clock;
 use crate::delivery::{BlockedMs, Cause};
 
@@ -122,27 +123,39 @@ impl Watchdog {
 }
 
 fn watch(pulse: &Pulse, ended: &mpsc::Receiver<()>) {
-    let mut silent: Option<(u64, u64)> = None;
+    let mut silent: Option<(Cause, u64, u64)> = None;
+    let mut lasted_ms = 0;
+    let mut changes = ChangeLog::default();
     let mut pause_ms = SILENT_MS;
     while ended.recv_timeout(Duration::from_millis(pause_ms)) == Err(RecvTimeoutError::Timeout) {
         let overdue = pulse.overdue();
-        if let Some((since_ms, told_ms)) = silent
+        let now_ms = pulse.clock.now_ms();
+        if let Some((_, since_ms, silent_ms)) = silent
             && overdue.is_none_or(|(_, since_now_ms, _)| since_now_ms != since_ms)
         {
-            let after_ms = told_ms.max(pulse.clock.now_ms().saturating_sub(since_ms));
-            tracing::warn!(after_ms, "the audit engine goes on");
+            lasted_ms = silent_ms.max(now_ms.saturating_sub(since_ms));
             silent = None;
+            changes.changed(now_ms);
         }
-        match overdue {
+        pause_ms = match overdue {
             Some((cause, since_ms, silent_ms)) if silent_ms >= SILENT_MS => {
                 if silent.is_none() {
-                    tracing::warn!(%cause, silent_ms, "the audit engine is silent");
+                    changes.changed(now_ms);
                 }
-                silent = Some((since_ms, silent_ms));
-                pause_ms = CLOSE_LOOK_MS;
+                silent = Some((cause, since_ms, silent_ms));
+                CLOSE_LOOK_MS
             }
-            Some((_, _, overdue_ms)) => pause_ms = (SILENT_MS - overdue_ms).max(CLOSE_LOOK_MS),
-            None => pause_ms = SILENT_MS,
+            Some((_, _, overdue_ms)) => (SILENT_MS - overdue_ms).max(CLOSE_LOOK_MS),
+            None => SILENT_MS,
+        };
+        match (changes.take(now_ms), silent) {
+            (None, _) => {}
+            (Some(changes), Some((cause, _, silent_ms))) => {
+                tracing::warn!(%cause, silent_ms, changes, "the audit engine is silent");
+            }
+            (Some(changes), None) => {
+                tracing::warn!(after_ms = lasted_ms, changes, "the audit engine goes on");
+            }
         }
     }
 }
