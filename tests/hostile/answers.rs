@@ -23,7 +23,6 @@ fn not_believed(strange: &[Strange], is_stored: &[bool]) {
 }
 
 #[test]
-#[ignore = "until the engine counts the ids of an answer"]
 fn a_count_that_contradicts() {
     let strange = [Strange::EmptyIds, Strange::HalfOfIds, Strange::OtherCount];
     not_believed(&strange, &[false, true]);
@@ -35,26 +34,22 @@ fn a_content_that_is_cut_off() {
 }
 
 #[test]
-#[ignore = "until the engine takes any success for ambiguous"]
 fn a_success_of_another_kind() {
     let others = [200, 204, 207].map(Strange::Status);
     not_believed(&[&others[..], &[Strange::Text]].concat(), &[false, true]);
 }
 
 #[test]
-#[ignore = "until the engine disbelieves a success that comes before the request's end"]
 fn a_success_before_the_request_was_read() {
     not_believed(&[Strange::Hasty], &[false]);
 }
 
 #[test]
-#[ignore = "until blocked time ends with the last that waits"]
 fn an_outage_is_blocked_time_and_no_lateness() {
     outage(Duration::from_secs(2), Length::short(4)).assert_met();
 }
 
 #[test]
-#[ignore = "until the engine bisects when the named event is stored"]
 fn a_wrong_index_costs_few_requests() {
     let indices = [Index::Right, Index::OffByOne, Index::AlwaysZero, Index::Missing, Index::InText];
     let run = |index| -> Box<dyn Fn() -> Bar + Send> { Box::new(move || one_bad(index)) };
@@ -62,7 +57,6 @@ fn a_wrong_index_costs_few_requests() {
 }
 
 #[test]
-#[ignore = "until the engine divides what is held for one event"]
 fn events_that_nothing_passes_on_are_held_alone() {
     let run =
         |kind| -> Box<dyn Fn() -> Bar + Send> { Box::new(move || poison(kind, Length::short(4))) };

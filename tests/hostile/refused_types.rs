@@ -20,19 +20,16 @@ fn are_refused(refusing: Refusing) {
 }
 
 #[test]
-#[ignore = "until the engine suspects types"]
 fn two_of_six() {
     are_refused(Refusing::TwoOfSix);
 }
 
 #[test]
-#[ignore = "until the engine suspects types"]
 fn two_of_six_with_their_places() {
     are_refused(Refusing::TwoOfSixNamed);
 }
 
 #[test]
-#[ignore = "until the engine suspects types"]
 fn one_in_a_hundred_events() {
     are_refused(Refusing::OneInAHundred);
 }
@@ -47,7 +44,6 @@ fn two_of_six_by_one_of_two_servers() {
 }
 
 #[test]
-#[ignore = "until the engine sends old events together"]
 fn events_that_are_too_old() {
     let runs: Runs = vec![
         Box::new(|| too_old(TooOld::Reason, Length::short(3))),
@@ -57,7 +53,6 @@ fn events_that_are_too_old() {
 }
 
 #[test]
-#[ignore = "until the engine suspects types"]
 fn some_bad_events_of_each() {
     let runs: Runs = vec![
         Box::new(|| some_bad(100, 5 * MS, Length::short(3))),
@@ -67,7 +62,6 @@ fn some_bad_events_of_each() {
 }
 
 #[test]
-#[ignore = "until the engine suspects types"]
 fn all_and_then_two() {
     all_then_two(SECOND, Length::short(4)).assert_met();
 }
@@ -78,7 +72,6 @@ fn all_for_two_seconds() {
 }
 
 #[test]
-#[ignore = "until the engine suspects types"]
 fn two_for_two_seconds() {
     two_for_a_while(2 * SECOND, Length::short(3)).assert_met();
 }

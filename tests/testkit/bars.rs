@@ -1,10 +1,10 @@
-//! What the engine must reach in front of hostile servers, measured by a ledger of the servers' own.
+//! What the engine must reach in front of hostile servers, by a ledger of the servers' own.
 //!
-//! A scenario drives an engine through its public interface with paced events of six types, against
-//! a [`Fleet`], and gives a [`Bar`]: what was measured, and whether it is enough. Each is a function
-//! of its length, so that tests run it for seconds and `scripts/bars` for as long as it says. What
-//! the engine counts is believed nowhere: delivered events are compared with those that the servers
-//! stored, lateness is the time from `record` to a server's storage.
+//! A scenario drives an engine through its public interface with paced events of six types,
+//! against a [`Fleet`], and gives a [`Bar`]: what was measured, and whether it is enough. Each is a
+//! function of its length: tests run it for seconds, and `scripts/bars` for as long as it says.
+//! What the engine counts is believed nowhere: delivered events are compared with those that the
+//! servers stored, lateness is the time from `record` to a server's storage.
 
 mod bar;
 mod fleet;

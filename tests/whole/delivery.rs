@@ -200,6 +200,7 @@ fn a_store_that_is_dropped_without_close_still_delivers() {
     let server = Scripted::replying([Reply::status(503)]);
     let mut config = config(&server.url());
     config.flush_interval = NEVER;
+    config.drop_timeout = WAIT;
     let store = Store::start(config).unwrap();
     let clone = store.clone();
     store.record(&event("rr-1")).unwrap();

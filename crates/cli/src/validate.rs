@@ -64,6 +64,7 @@ fn fields(config: &Config) -> Vec<(&'static str, Value)> {
         ("connections_max", json!(config.connections_max)),
         ("pipeline_depth_max", json!(config.pipeline_depth_max)),
         ("in_flight_bytes_max", json!(config.in_flight_bytes_max)),
+        ("set_apart_bytes_max", json!(config.set_apart_bytes_max)),
         ("connect_timeout_ms", time(config.connect_timeout)),
         ("request_timeout_ms", time(config.request_timeout)),
         ("ca_file", json!(config.ca_file)),

@@ -2,6 +2,7 @@
 //!
 //! One thread owns the [`Driver`]; nothing here is shared but the words in `lanes` and `block`.
 
+mod apart;
 mod close;
 mod ledger;
 mod loan;
@@ -241,14 +242,20 @@ impl Driver {
         sealed.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// When the oldest record that isn't settled was accepted.
+    /// When the oldest record that is neither settled nor set apart was accepted.
     #[must_use]
     pub fn oldest_pending_ms(&self) -> Option<u64> {
         let blocks = self.shared.blocks().iter().zip(&self.lives);
         let oldest = blocks.filter_map(|(block, life)| {
             // Acquire: pairs with the Release of the install; makes opened_ms visible.
             let count = block.load_state(Ordering::Acquire).count();
-            let word = (life.prefix < count).then(|| block.committed(life.prefix))??;
+            let is_pending = |index: &u32| {
+                let status = Status(block.status[*index as usize].load(Ordering::Relaxed));
+                !status.is_settled() && !status.is_apart()
+            };
+            let first =
+                if life.apart > 0 { (life.prefix..count).find(is_pending)? } else { life.prefix };
+            let word = (first < count).then(|| block.committed(first))??;
             Some(block.opening.opened_ms.load(Ordering::Relaxed) + u64::from(word.age_ms))
         });
         oldest.min()
@@ -361,11 +368,13 @@ impl Driver {
     /// Nothing between the first status and the totals can panic: after a panic elsewhere, a
     /// rebuild finds the two in agreement.
     fn settle_in_place(&mut self, id: u32, first: u32, count: u32, outcome: Outcome) {
-        let mut possibly_stored = 0;
+        let (mut possibly_stored, mut apart) = (0, 0);
         let mut exception: Option<Exception> = None;
         let Life { lane, generation, .. } = self.lives[id as usize];
         for (status, index) in self.owed(id, first, count).iter().zip(first..) {
-            let settled = Status(status.load(Ordering::Relaxed)).settled(outcome);
+            let known = Status(status.load(Ordering::Relaxed));
+            apart += u32::from(known.is_apart());
+            let settled = known.settled(outcome);
             // Release: pairs with the Acquire in `Lanes::standing`; a byte of this life is not
             // seen with the state of the one before.
             status.store(settled.0, Ordering::Release);
@@ -396,6 +405,7 @@ impl Driver {
         self.totals.possibly_stored += possibly_stored;
         self.publish();
         self.ledgers[lane as usize].count(count);
+        self.lives[id as usize].apart -= apart;
         self.advance_life(id, count);
     }
 

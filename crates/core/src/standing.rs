@@ -21,6 +21,8 @@ pub enum Standing {
     Recorded,
     /// A request with it was put on a connection; it isn't settled.
     Sent,
+    /// It is kept, and not waited for: what it is sent to refuses events like it.
+    SetApart,
     /// It is settled.
     Settled {
         /// What became of it.
@@ -33,8 +35,8 @@ pub enum Standing {
     Forgotten,
 }
 
-/// A record's status byte: 0 recorded, 1 sent, 2 to 8 its outcome; bit 7 if a try of unknown
-/// outcome may have stored it.
+/// A record's status byte: 0 recorded, 1 sent, 2 to 8 its outcome; bit 5 while it is set apart, bit
+/// 7 if a try of unknown outcome may have stored it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Status(pub(crate) u8);
 
@@ -42,11 +44,11 @@ impl Status {
     pub(crate) const RECORDED: Self = Self(0);
 
     pub(crate) fn is_settled(self) -> bool {
-        self.0 & !POSSIBLY_STORED > SENT
+        self.0 & CODE > SENT
     }
 
     pub(crate) fn is_sent(self) -> bool {
-        self.0 & !POSSIBLY_STORED == SENT
+        self.0 & CODE == SENT
     }
 
     pub(crate) fn is_possibly_stored(self) -> bool {
@@ -54,14 +56,22 @@ impl Status {
     }
 
     pub(crate) fn sent(self) -> Self {
-        Self(SENT | self.0 & POSSIBLY_STORED)
+        Self(SENT | self.0 & !CODE)
     }
 
     pub(crate) fn possibly_stored(self) -> Self {
         Self(self.0 | POSSIBLY_STORED)
     }
 
-    /// What was stored for sure is not possibly stored.
+    pub(crate) fn is_apart(self) -> bool {
+        self.0 & APART != 0
+    }
+
+    pub(crate) fn apart(self, is_apart: bool) -> Self {
+        Self(if is_apart { self.0 | APART } else { self.0 & !APART })
+    }
+
+    /// What was stored for sure is not possibly stored; what is settled is not set apart.
     pub(crate) fn settled(self, outcome: Outcome) -> Self {
         let doubt = if outcome.is_delivered() { 0 } else { self.0 & POSSIBLY_STORED };
         Self((SENT + outcome as u8) | doubt)
@@ -69,7 +79,8 @@ impl Status {
 
     fn standing(self) -> Standing {
         let is_possibly_stored = self.is_possibly_stored();
-        match self.0 & !POSSIBLY_STORED {
+        match self.0 & CODE {
+            0 | SENT if self.is_apart() => Standing::SetApart,
             0 => Standing::Recorded,
             SENT => Standing::Sent,
             code => match Outcome::from_code(code - SENT) {
@@ -170,6 +181,9 @@ const SPANS_MAX: usize = 1;
 /// Half of the generations there are: what is further back is taken to lie ahead.
 const AGE_MAX: u32 = 1 << 22;
 const SENT: u8 = 1;
+/// The bits of the outcome.
+const CODE: u8 = 0x1f;
+const APART: u8 = 1 << 5;
 const POSSIBLY_STORED: u8 = 1 << 7;
 
 #[cfg(all(test, not(ledgerline_loom)))]
@@ -195,6 +209,19 @@ mod tests {
             assert_eq!(doubted.settled(outcome).standing(), expected);
             assert!(doubted.settled(outcome).is_settled());
         }
+    }
+
+    #[test]
+    fn a_status_is_apart_until_it_is_taken_back_or_settled() {
+        let apart = Status::RECORDED.possibly_stored().apart(true);
+        for status in [apart, apart.sent()] {
+            assert_eq!(status.standing(), Standing::SetApart);
+            assert!(!status.is_settled() && status.is_possibly_stored());
+            assert!(!status.settled(Outcome::DeadLettered).is_apart());
+        }
+        assert!(apart.sent().is_sent());
+        assert_eq!(apart.apart(false).standing(), Standing::Recorded);
+        assert_eq!(apart.sent().apart(false).standing(), Standing::Sent);
     }
 
     #[test]

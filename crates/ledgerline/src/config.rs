@@ -89,6 +89,10 @@ pub struct Config {
     /// Bytes of events on the way at most, on all connections together: at least
     /// `batch_bytes_max`, at most 1 GiB. Default 32 MiB.
     pub in_flight_bytes_max: u64,
+    /// How much of the buffer events may keep to themselves that are set apart, because DataStorage
+    /// refuses those of their type. Beyond that the oldest of them become dead letters. At most
+    /// `buffer_bytes`. None (default): a quarter of it.
+    pub set_apart_bytes_max: Option<u64>,
     /// Time to resolve the host's name and to connect. Default 5 s.
     pub connect_timeout: Duration,
     /// Time between the first byte of a request and the last of its answer. Default 10 s.
@@ -268,6 +272,7 @@ impl Config {
             connections_max: 16,
             pipeline_depth_max: 2,
             in_flight_bytes_max: 32 * MIB,
+            set_apart_bytes_max: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
             ca_file: None,
@@ -316,6 +321,7 @@ impl Config {
         in_range("pipeline_depth_max", self.pipeline_depth_max as u64, 1, 16)?;
         let in_flight_max = self.in_flight_bytes_max;
         in_range("in_flight_bytes_max", in_flight_max, self.batch_bytes_max, 1 << 30)?;
+        in_range("set_apart_bytes_max", self.set_apart_bytes(), 0, self.buffer_bytes())?;
         let (tick, hour) = (Duration::from_millis(1), Duration::from_secs(3_600));
         lasts("flush_interval", self.flush_interval, tick, Duration::from_secs(600))?;
         let (second, year) = (Duration::from_secs(1), Duration::from_secs(366 * 86_400));
@@ -376,6 +382,15 @@ impl Config {
         (self.buffer_bytes() / BLOCK_BYTES as u64) as usize
     }
 
+    fn set_apart_bytes(&self) -> u64 {
+        self.set_apart_bytes_max.unwrap_or(self.buffer_bytes() / 4)
+    }
+
+    /// Blocks in which events that are set apart may be all that is left.
+    pub(crate) fn blocks_apart_max(&self) -> usize {
+        (self.set_apart_bytes() / BLOCK_BYTES as u64) as usize
+    }
+
     /// Blocks that eviction keeps free. Zero: nothing is evicted.
     pub(crate) fn reserve_blocks(&self) -> usize {
         match self.overflow {
@@ -393,6 +408,7 @@ impl Config {
             give_up_after_ms: self.give_up_after.map(|time| time.as_millis() as u64),
             retry_delay_min_ms: self.retry_delay_min.as_millis() as u64,
             retry_delay_max_ms: self.retry_delay_max.as_millis() as u64,
+            request_timeout_ms: self.request_timeout.as_millis() as u64,
             connections_max: self.connections_max,
             pipeline_depth_max: self.pipeline_depth_max,
             in_flight_bytes_max: self.in_flight_bytes_max,
@@ -471,7 +487,7 @@ mod tests {
 
     #[test]
     fn an_invalid_field_is_named_with_its_limits() {
-        let cases: [(Breakage, &str); 12] = [
+        let cases: [(Breakage, &str); 13] = [
             (|config| config.url = "ftp://x".into(), "url \"ftp://x\""),
             (|config| config.url = "http://me:secret@x".into(), "url \"(not shown)\""),
             (|config| config.buffer_events = 0, "buffer_events is 0"),
@@ -480,6 +496,7 @@ mod tests {
             (|config| config.flush_interval = Duration::ZERO, "flush_interval is 0ns"),
             (|config| config.retry_delay_max = Duration::from_millis(1), "retry_delay_max is 1ms"),
             (|config| config.in_flight_bytes_max = 1, "in_flight_bytes_max is 1"),
+            (|config| config.set_apart_bytes_max = Some(1 << 40), "set_apart_bytes_max is"),
             (|config| config.give_up_after = Some(Duration::ZERO), "give_up_after is 0ns"),
             (|config| config.event_age_max = Some(Duration::ZERO), "event_age_max is 0ns"),
             (|config| config.lanes = 65, "lanes is 65, but must be at least 1 and at most 64"),

@@ -1,53 +1,77 @@
 //! The delivery machine: gathers records, cuts batches, retries, settles.
 //!
-//! Pure. What happened goes in, with the time: records taken, answers, failures, the clock. What to
-//! do comes out: [`Send`]s by [`Delivery::next_send`], [`Settlement`]s, and the moment to call
-//! again. No sockets, no clock, no bytes: a batch is a list of spans of blocks.
+//! Pure. What happened goes in, with the time: records taken, verdicts on requests, the clock. What
+//! to do comes out: [`Send`]s by [`Delivery::next_send`], [`Settlement`]s, connections to leave,
+//! and the moment to call again. No sockets, no clock, no HTTP, and no bytes: a batch is a list of
+//! records in blocks. Only what is wrong with a record makes the machine look into it, through
+//! [`Contents`].
 //!
 //! Its law: hold and retry is the rule. Nothing leaves the machine but by an answer of the server,
-//! or because `retries_max` or `give_up_after` said so. A batch waits for its retry on its own
-//! timer and holds no slot meanwhile, so it delays nobody.
+//! or because `retries_max`, `give_up_after` or a lack of room said so. A batch waits for its retry
+//! on its own timer and holds no connection meanwhile, so it delays nobody.
+//!
+//! The methods: commands ([`push`](Delivery::push), [`flush`](Delivery::flush),
+//! [`evict`](Delivery::evict), [`retry_now`](Delivery::retry_now)); what happened
+//! ([`advance`](Delivery::advance), [`first_byte`](Delivery::first_byte),
+//! [`ended`](Delivery::ended)); what to do (`next_send`, `take_*`, [`next_ms`](Delivery::next_ms));
+//! and questions.
 
-mod answer;
+mod age;
 mod batch;
 mod breaker;
 mod counts;
+mod divide;
+mod ended;
 mod evict;
 mod expire;
-mod fuse;
 mod gather;
-mod isolate;
 mod lateness;
+mod learn;
 mod limits;
+mod proof;
+mod questions;
 mod retry;
 #[cfg(test)]
 mod schedules;
+mod send;
 #[cfg(test)]
 mod simulation;
 mod slots;
-mod slow;
+mod suspects;
 #[cfg(test)]
 mod tests;
+mod timeout_split;
 mod window;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use ledgerline_core::{Outcome, Record, Wheel};
-use ledgerline_transport::{self as transport, Answer, Certainty, Failure};
 
 pub use self::counts::FailedTries;
 pub use self::lateness::{BlockedMs, Cause};
+pub use self::suspects::SetApart;
 pub(crate) use self::{
-    answer::{Verdict, judge, keeps_our_ids},
     batch::{Batch, Span},
     counts::{Counts, Whereabouts},
+    ended::Ended,
     gather::Reason,
     lateness::{Blocked, Lateness},
     limits::Limits,
+    proof::{IdCheck, Ids},
+    slots::Renewal,
 };
 use self::{
-    breaker::Breaker, fuse::Fuse, gather::Gather, isolate::Isolation, slots::Slots, window::Window,
+    batch::{Place, Role, spans},
+    breaker::Breaker,
+    gather::Gather,
+    learn::Learned,
+    proof::Proofs,
+    slots::Slots,
+    suspects::Suspects,
+    window::Window,
 };
+use crate::loss::ServerReason;
 
 /// Names a batch for as long as the engine lives.
 pub(crate) type BatchId = u64;
@@ -60,18 +84,20 @@ pub(crate) struct Send {
 }
 
 /// What became of the records of a span.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settlement {
     pub(crate) span: Span,
     pub(crate) outcome: Outcome,
     /// The outcome of an earlier try is unknown: it may have stored them.
     pub(crate) doubt: Doubt,
+    /// Why, in the server's words, if it said anything.
+    pub(crate) reason: Option<Arc<ServerReason>>,
 }
 
 impl Settlement {
     /// Whether the same became of both, for the same reason.
     pub(crate) fn has_same_end(&self, other: &Self) -> bool {
-        self.outcome == other.outcome && self.doubt == other.doubt
+        (self.outcome, self.doubt, &self.reason) == (other.outcome, other.doubt, &other.reason)
     }
 }
 
@@ -80,8 +106,33 @@ impl Settlement {
 pub(crate) struct Doubt {
     /// There was one: it may have stored the records.
     pub(crate) is_ambiguous: bool,
+    /// It was at a server that doesn't keep our ids: sent again, they are stored again.
+    pub(crate) was_unkept: bool,
     /// They were sent again, and counted as possibly duplicated.
     pub(crate) is_counted: bool,
+}
+
+/// What the machine may ask of a record when something is wrong with it.
+pub(crate) trait Contents {
+    /// The event's type.
+    fn event_type<T>(&self, record: &Record, read: impl FnOnce(&str) -> T) -> T;
+
+    /// Its timestamp, in microseconds since 1970.
+    fn timestamp_us(&self, record: &Record) -> i64;
+
+    /// The wall clock, likewise.
+    fn now_us(&self) -> i64;
+}
+
+/// Something that is worth a line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// Events of this type are set apart from now on, for this reason.
+    SetApart { event_type: Arc<str>, reason: Option<Arc<ServerReason>> },
+    /// One event of this type is held alone.
+    Parked { record: Record, reason: Option<Arc<ServerReason>> },
+    /// The server stores events of this type again.
+    Taken { event_type: Arc<str> },
 }
 
 #[derive(Debug)]
@@ -90,34 +141,29 @@ pub(crate) struct Delivery {
     gather: Gather,
     batches: HashMap<BatchId, Batch>,
     next_id: BatchId,
-    /// Batches whose turn has come again, or that were split.
+    /// Batches whose turn has come again, or that were divided.
     ready: VecDeque<BatchId>,
     retries: Wheel<BatchId>,
     slots: Slots,
-    /// Bytes of the events on the way.
+    /// Bytes of the events in flight.
     in_flight_bytes: u64,
-    /// What the server has been seen to take; at most `batch_events_max`.
-    events_max_now: usize,
-    /// When to try `batch_events_max` again.
-    raise_events_max_ms: u64,
-    /// What it has been seen to take in time; at most `batch_bytes_max`.
-    bytes_max_now: u64,
-    /// When to try `batch_bytes_max` again.
-    raise_bytes_max_ms: u64,
-    /// The largest batch that was stored since a whole one was too big.
-    events_stored_max: u32,
-    /// The server's last checked answer listed our ids, in order.
-    is_idempotent: bool,
+    learned: Learned,
+    proofs: Proofs,
     settlements: Vec<Settlement>,
+    notices: Vec<Notice>,
     blocked: Blocked,
     lateness: Lateness,
     counts: Counts,
     random: fastrand::Rng,
     breaker: Breaker,
-    fuse: Fuse,
+    suspects: Suspects,
+    /// The last request was one of a suspected type.
+    was_suspect: bool,
+    /// The last probe was a new batch.
+    probed_new: bool,
     window: Window,
-    /// By the batch that the server refused.
-    isolations: HashMap<BatchId, Isolation>,
+    /// When a batch was last stored.
+    stored_ms: Option<u64>,
     now_ms: u64,
 }
 
@@ -131,21 +177,20 @@ impl Delivery {
             retries: Wheel::new(now_ms),
             slots: Slots::new(limits.connections_max),
             in_flight_bytes: 0,
-            events_max_now: limits.batch_events_max.min(EVENTS_MAX_UNPROVEN),
-            raise_events_max_ms: now_ms + RAISE_MAX_MS,
-            bytes_max_now: limits.batch_bytes_max,
-            raise_bytes_max_ms: 0,
-            events_stored_max: 0,
-            is_idempotent: false,
+            learned: Learned::new(&limits, now_ms),
+            proofs: Proofs::default(),
             settlements: Vec::new(),
+            notices: Vec::new(),
             blocked: Blocked::default(),
             lateness: Lateness::default(),
             counts: Counts::default(),
             random,
             breaker: Breaker::default(),
-            fuse: Fuse::default(),
+            suspects: Suspects::default(),
+            was_suspect: false,
+            probed_new: false,
             window: Window::new(limits.connections_max * limits.pipeline_depth_max),
-            isolations: HashMap::new(),
+            stored_ms: None,
             now_ms,
             limits,
         }
@@ -165,255 +210,45 @@ impl Delivery {
     pub(crate) fn advance(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         let Self { ready, retries, batches, .. } = self;
-        retries.advance(now_ms, &mut |batch| {
-            if batches.contains_key(&batch) {
-                ready.push_back(batch); // It was not evicted meanwhile.
-            }
+        retries.advance(now_ms, &mut |id| {
+            let batch = batches.get_mut(&id).expect("a batch that goes cancels its timer");
+            batch.place = Place::Ready;
+            ready.push_back(id);
         });
         if self.gather.due_ms(self.limits.flush_interval_ms).is_some_and(|due| due <= now_ms) {
             self.gather.force(Reason::Timer);
         }
-        if now_ms >= self.raise_events_max_ms {
-            self.events_max_now = self.limits.batch_events_max;
-        }
-        if now_ms >= self.raise_bytes_max_ms {
-            self.bytes_max_now = self.limits.batch_bytes_max;
-        }
+        self.learned.advance(&self.limits, now_ms);
     }
 
     /// When to call [`advance`](Self::advance) next, if nothing happens before.
     pub(crate) fn next_ms(&self) -> Option<u64> {
         let due_ms = self.gather.due_ms(self.limits.flush_interval_ms);
         // A probe that is due and can't be sent waits for something else to happen.
-        let probe_ms = self.breaker.probe_ms();
-        let probe_ms = probe_ms.filter(|at_ms| *at_ms > self.now_ms && self.has_work());
-        let stalls_ms = self.stalls_ms().filter(|at_ms| *at_ms > self.now_ms && self.has_work());
-        [self.retries.next_ms(), due_ms, probe_ms, stalls_ms].into_iter().flatten().min()
-    }
-
-    /// The next batch to put on a connection, if there is one and a connection may take it.
-    pub(crate) fn next_send(&mut self, now_ms: u64) -> Option<Send> {
-        let has_work = self.has_work();
-        if !has_work && self.batches.is_empty() {
-            self.blocked.end(now_ms); // Nothing is held any longer: given up, or evicted.
-        }
-        if has_work && let Some(cause) = self.breaker.blocks(now_ms) {
-            self.blocked.begin(now_ms, cause);
-            return None;
-        }
-        let depth = if self.is_idempotent { self.limits.pipeline_depth_max } else { 1 };
-        let may_send = has_work && self.may_send(now_ms);
-        let free = if may_send { self.slots.free(depth, now_ms) } else { None };
-        if has_work && free.is_none() {
-            self.blocked.begin(now_ms, self.slots.cause(now_ms));
-            return None;
-        }
-        let connection = free?;
-        // Whether a server that has refused much takes what is new: what it has refused may be bad.
-        let wants_new = self.breaker.cause() == Some(Cause::Rejecting) && self.is_cut_due();
-        let tried = if wants_new { None } else { self.ready.pop_front() };
-        let batch = tried.unwrap_or_else(|| self.cut(now_ms));
-        let blocked_since_ms = self.blocked.since_ms();
-        if self.breaker.cause().is_none() && !self.has_work() {
-            self.blocked.end(now_ms);
-        }
-        self.slots.occupy(connection, now_ms);
-        self.window.sent(now_ms);
-        self.breaker.sent(batch);
-        let found = self.batches.get_mut(&batch).expect("a ready batch exists");
-        if !found.is_offered {
-            found.sent_ms = now_ms;
-            found.blocked_since_ms = found.blocked_since_ms.or(blocked_since_ms);
-        }
-        self.counts.batches_retried += u64::from(found.attempts > 0);
-        found.attempts += 1;
-        found.is_begun = false;
-        found.connection = Some(connection);
-        found.begun_ms = now_ms;
-        let origin = found.origin;
-        self.in_flight_bytes += found.bytes;
-        self.counts.batches_sent += 1;
-        self.counts.events_sent += u64::from(found.events);
-        self.count_isolating(origin);
-        if !self.is_idempotent {
-            self.count_duplicated(batch);
-        }
-        Some(Send { connection, batch })
-    }
-
-    /// A batch of which an earlier try may have been stored was sent again, to a server that
-    /// doesn't know it by its ids.
-    fn count_duplicated(&mut self, batch: BatchId) {
-        let found = self.batches.get_mut(&batch).expect("a batch that was sent exists");
-        if found.is_ambiguous && !found.is_counted_duplicated {
-            found.is_counted_duplicated = true;
-            self.counts.possibly_duplicated += u64::from(found.events);
-        }
-    }
-
-    /// Whether the window is open, and there is room on the way. Requests that have waited for so
-    /// long that others would have had their answers must not keep it shut: one more a while finds
-    /// out whether it is the server, or only their connections.
-    fn may_send(&self, now_ms: u64) -> bool {
-        let is_open = self.slots.in_flight() < self.window.limit()
-            || self.stalls_ms().is_some_and(|at_ms| at_ms <= now_ms);
-        is_open && self.has_room_on_the_way()
-    }
-
-    /// Whether the next batch, whichever it is, fits beside those that are on the way.
-    fn has_room_on_the_way(&self) -> bool {
-        let tried = self.ready.front().map_or(0, |batch| self.batches[batch].bytes);
-        let next_bytes = tried.max(self.gather.next_bytes(self.bytes_max_now));
-        let has_room = self.in_flight_bytes + next_bytes <= self.limits.in_flight_bytes_max;
-        has_room || self.slots.in_flight() == 0
-    }
-
-    /// When the requests on the way have waited for too long: twice as long for each that was sent
-    /// in another's stead.
-    fn stalls_ms(&self) -> Option<u64> {
-        let extra = self.slots.in_flight().saturating_sub(self.window.limit()).min(10);
-        Some(self.slots.progress_ms()? + (self.window.patience_ms() << extra))
-    }
-
-    fn has_work(&self) -> bool {
-        !self.ready.is_empty() || self.is_cut_due()
-    }
-
-    /// The first byte of the batch's request was written.
-    pub(crate) fn first_byte(&mut self, batch: BatchId, at_ms: u64) {
-        let Some(found) = self.batches.get_mut(&batch) else { return };
-        found.is_begun = true;
-        if let Some(connection) = found.connection {
-            self.slots.writes(connection);
-        }
-        if !found.is_offered {
-            found.is_offered = true;
-            self.lateness.offered(found, self.limits.flush_interval_ms, at_ms);
-        }
-        if self.breaker.connected() && !self.has_work() {
-            self.blocked.end(at_ms);
-        }
-    }
-
-    /// The server answered. `keeps_ids`: whether the answer listed our ids, where it was checked.
-    pub(crate) fn answered(
-        &mut self,
-        batch: BatchId,
-        answer: &Answer,
-        keeps_ids: Option<bool>,
-        now_ms: u64,
-    ) {
-        let Some(connection) = self.release(batch) else { return };
-        self.breaker.returned(batch);
-        let (in_flight, begun_ms) = (self.slots.in_flight(), self.batches[&batch].begun_ms);
-        self.slots.answered(connection, keeps_ids.is_some(), now_ms);
-        self.is_idempotent = keeps_ids.unwrap_or(self.is_idempotent);
-        if keeps_ids == Some(false) {
-            self.count_duplicated(batch);
-        }
-        let verdict = judge(answer);
-        match verdict {
-            Verdict::Stored => self.settle(batch, Outcome::Delivered, now_ms),
-            Verdict::Queued => self.settle(batch, Outcome::QueuedByServer, now_ms),
-            Verdict::TooBig => self.too_big(batch, now_ms),
-            Verdict::Refused { index } => self.refused(batch, index, now_ms),
-            Verdict::Retry { is_ambiguous } => {
-                let found = self.batches.get_mut(&batch).expect("released above");
-                found.is_ambiguous |= is_ambiguous;
-                self.window.failed();
-                self.overloaded(&[batch], is_ambiguous, now_ms);
-            }
-            Verdict::Later { after_ms } => {
-                self.window.failed();
-                self.counts.failed.not_processed += 1;
-                self.retry(batch, after_ms, now_ms);
-                self.open_breaker(Cause::Overloaded, after_ms, now_ms);
-            }
-            Verdict::Unauthorized
-                if !self.batches[&batch].was_unauthorized && self.unavailable().is_none() =>
-            {
-                self.batches.get_mut(&batch).expect("released above").was_unauthorized = true;
-                self.counts.failed.unauthorized += 1;
-                self.retry(batch, 0, now_ms);
-            }
-            Verdict::Unauthorized | Verdict::Hold => self.misrouted(batch, now_ms),
-        }
-        self.lateness.write_ms.saturating_record(now_ms.saturating_sub(begun_ms));
-        if matches!(verdict, Verdict::Stored | Verdict::Queued) {
-            self.window.answered(now_ms.saturating_sub(begun_ms), in_flight, now_ms);
-        }
-    }
-
-    /// The request came to nothing.
-    pub(crate) fn failed(&mut self, batch: BatchId, failure: &Failure, now_ms: u64) {
-        let Some(connection) = self.release(batch) else { return };
-        self.breaker.returned(batch);
-        // The server answered an earlier request, and closed the connection with that.
-        let is_follower = failure.cause == transport::Cause::EndedEarlier;
-        self.slots.failed(connection, is_follower);
-        let found = self.batches.get_mut(&batch).expect("released above");
-        let is_unprocessed = failure.certainty == Certainty::NotProcessed;
-        found.is_ambiguous |= !is_unprocessed;
-        if is_unprocessed && is_follower {
-            // The server never looked at it: no try, and no reason to pause.
-            found.attempts -= 1;
-            self.ready.push_front(batch);
-        } else if is_unprocessed && !found.is_begun && !self.slots.is_any_up(now_ms) {
-            self.unreachable(batch, now_ms);
-        } else {
-            self.window.failed();
-            let is_late = matches!(failure.cause, transport::Cause::RequestTimeout { .. });
-            let tried = if is_late { self.timed_out(batch) } else { vec![batch] };
-            self.overloaded(&tried, !is_unprocessed, now_ms);
-        }
-    }
-
-    /// Whether the next answer on this connection should be checked for our ids: the first, and
-    /// each 1,000th.
-    pub(crate) fn wants_proof(&self, batch: BatchId) -> bool {
-        let connection = self.batches.get(&batch).and_then(|found| found.connection);
-        connection.is_some_and(|connection| self.slots.wants_proof(connection))
-    }
-
-    pub(crate) fn batch(&self, batch: BatchId) -> Option<&Batch> {
-        self.batches.get(&batch)
+        let has_work = self.has_ordinary() || self.suspects.next_due(self.now_ms, true).is_some();
+        let is_ahead = |at_ms: &u64| *at_ms > self.now_ms && has_work;
+        let probe_ms = self.breaker.probe_ms().filter(is_ahead);
+        let stalls_ms = self.stalls_ms().filter(is_ahead);
+        let pause_ms = self.suspects.next_ms(self.now_ms);
+        [self.retries.next_ms(), due_ms, probe_ms, stalls_ms, pause_ms].into_iter().flatten().min()
     }
 
     pub(crate) fn take_settlements(&mut self) -> Vec<Settlement> {
         std::mem::take(&mut self.settlements)
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        self.counts
+    /// Connections to leave, before the next batch is sent.
+    pub(crate) fn take_renewals(&mut self) -> Vec<Renewal> {
+        self.slots.take_renewals()
     }
 
-    pub(crate) fn lateness(&self) -> &Lateness {
-        &self.lateness
+    /// Records that were set apart, or are no longer: to be noted before anything is settled.
+    pub(crate) fn take_apart_changes(&mut self) -> Vec<(Span, bool)> {
+        self.suspects.take_apart_changes()
     }
 
-    pub(crate) fn blocked_ms(&self, now_ms: u64) -> BlockedMs {
-        self.blocked.total(now_ms)
-    }
-
-    pub(crate) fn whereabouts(&self) -> Whereabouts {
-        let mut whereabouts =
-            Whereabouts { unsent: self.gather.len() as u64, ..Whereabouts::default() };
-        for batch in self.batches.values() {
-            let events = u64::from(batch.events);
-            match (batch.connection, batch.attempts) {
-                (Some(_), _) => whereabouts.in_flight += events,
-                (None, 0) => whereabouts.unsent += events,
-                (None, _) => whereabouts.retrying += events,
-            }
-        }
-        whereabouts
-    }
-
-    /// The records whose outcome at the server is unknown at this moment.
-    pub(crate) fn ambiguous_spans(&self) -> impl Iterator<Item = Span> {
-        let is_ambiguous =
-            |batch: &&Batch| batch.connection.is_some() && batch.is_begun || batch.is_ambiguous;
-        self.batches.values().filter(is_ambiguous).flat_map(|batch| batch.spans.iter().copied())
+    pub(crate) fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Lets go of every record, after the engine has lost track: they will be pushed again. What
@@ -426,49 +261,20 @@ impl Delivery {
         self.slots = Slots::new(self.limits.connections_max);
         self.in_flight_bytes = 0;
         self.settlements.clear();
+        self.notices.clear();
         self.blocked.end(now_ms);
-        self.isolations.clear();
         self.breaker = Breaker::default();
+        self.suspects = Suspects::default();
         self.window.restart();
     }
 
-    /// Why the endpoint takes nothing at present.
-    pub(crate) fn unavailable(&self) -> Option<Cause> {
-        self.breaker.cause()
-    }
-
-    /// How many events a batch may have at present.
-    pub(crate) fn events_max_now(&self) -> usize {
-        self.events_max_now
-    }
-
-    /// Requests on the way, and how many may be.
-    pub(crate) fn concurrency(&self) -> (usize, usize) {
-        (self.slots.in_flight(), self.window.limit())
-    }
-
-    pub(crate) fn in_flight_bytes(&self) -> u64 {
-        self.in_flight_bytes
-    }
-
-    /// Events that were refused alone, of the last 1,000.
-    pub(crate) fn refused_lately(&self) -> u32 {
-        self.fuse.refused()
-    }
-
-    /// Whether the server has shown that it keeps our ids, so that a resend is harmless.
-    pub(crate) fn is_idempotent(&self) -> bool {
-        self.is_idempotent
+    /// Whether something is due that no suspicion keeps back.
+    fn has_ordinary(&self) -> bool {
+        !self.ready.is_empty() || self.is_cut_due()
     }
 
     fn is_cut_due(&self) -> bool {
-        self.gather.is_cut_due(self.events_max_now, self.bytes_max_now)
-    }
-
-    fn cut(&mut self, now_ms: u64) -> BatchId {
-        let mut batch = self.gather.cut(self.events_max_now, self.bytes_max_now);
-        batch.sent_ms = now_ms;
-        self.insert(batch)
+        self.gather.is_cut_due(self.learned.events_max(), self.learned.bytes_max())
     }
 
     fn insert(&mut self, batch: Batch) -> BatchId {
@@ -478,38 +284,70 @@ impl Delivery {
         id
     }
 
-    /// Frees the slot of a batch that was on the way.
-    fn release(&mut self, batch: BatchId) -> Option<usize> {
-        let found = self.batches.get_mut(&batch)?;
-        let connection = found.connection.take()?;
-        self.in_flight_bytes -= found.bytes;
-        Some(connection)
-    }
-
-    fn settle(&mut self, batch: BatchId, outcome: Outcome, now_ms: u64) {
-        let found = self.batches.remove(&batch).expect("a batch is settled once");
-        self.settled_part(&found, outcome);
-        if outcome.is_delivered() {
-            self.fuse.stored(found.events);
-            if self.breaker.close(found.begun_ms) {
-                self.window.restart();
-                self.blocked.end(now_ms);
-            }
-            self.events_stored_max = self.events_stored_max.max(found.events);
-            self.events_max_now = self.events_max_now.max(self.events_stored_max as usize);
-            self.learn_from_slow(&found, now_ms);
-            self.lateness.delivered(&found, now_ms);
+    /// A new batch, first or last of those whose turn has come.
+    fn insert_ready(&mut self, batch: Batch, is_first: bool) -> BatchId {
+        let id = self.insert(batch);
+        if is_first {
+            self.ready.push_front(id);
+        } else {
+            self.ready.push_back(id);
         }
-        self.settle_spans(&found.spans, outcome, found.doubt());
+        id
     }
 
-    fn settle_spans(&mut self, spans: &[Span], outcome: Outcome, doubt: Doubt) {
-        let settled = spans.iter().map(|&span| Settlement { span, outcome, doubt });
+    /// A batch's turn has come.
+    fn make_ready(&mut self, id: BatchId, is_first: bool) {
+        self.leave_place(id);
+        self.batches.get_mut(&id).expect("it left its place").place = Place::Ready;
+        if is_first {
+            self.ready.push_front(id);
+        } else {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Takes a batch out of whatever knows where it is.
+    fn leave_place(&mut self, id: BatchId) {
+        match self.batches[&id].place {
+            Place::Ready => self.ready.retain(|ready| *ready != id),
+            Place::Backoff(timer) => drop(self.retries.cancel(timer)),
+            Place::Behind | Place::Returned => {}
+            Place::InFlight(_) => unreachable!("a batch in flight is released first"),
+        }
+    }
+
+    /// Removes a batch from the machine; `outcome` is what became of it, if it is settled.
+    fn forget(&mut self, id: BatchId, outcome: Option<Outcome>) -> Batch {
+        self.leave_place(id);
+        let batch = self.batches.remove(&id).expect("it left its place");
+        if let Role::Suspect(queue) = batch.role {
+            self.suspects.returned(queue);
+            self.suspects.leave_if_done(queue);
+        }
+        if let Role::Named { rest } = batch.role {
+            self.release_rest(rest, outcome);
+        }
+        batch
+    }
+
+    fn settle(&mut self, id: BatchId, outcome: Outcome, now_ms: u64) {
+        let batch = self.forget(id, Some(outcome));
+        if outcome.is_delivered() {
+            self.lateness.delivered(&batch.records, now_ms);
+        }
+        self.settle_records(&batch.records, outcome, batch.past.doubt, batch.past.reason);
+    }
+
+    fn settle_records(
+        &mut self,
+        records: &[Record],
+        outcome: Outcome,
+        doubt: Doubt,
+        reason: Option<Arc<ServerReason>>,
+    ) {
+        let reason = reason.filter(|_| !outcome.is_delivered());
+        let settled =
+            spans(records).map(|span| Settlement { span, outcome, doubt, reason: reason.clone() });
         self.settlements.extend(settled);
     }
 }
-
-/// What every DataStorage is known to take at once. The first larger batch is a try.
-const EVENTS_MAX_UNPROVEN: usize = 500;
-/// How long after the start, and after the server found a batch too big, the next try is.
-const RAISE_MAX_MS: u64 = 60_000;

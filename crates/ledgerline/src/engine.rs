@@ -6,6 +6,7 @@
 
 mod answers;
 mod calls;
+mod contents;
 mod credentials;
 mod failsafe;
 mod life;
@@ -32,7 +33,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::clock::{Clock, wall_clock};
 use crate::config::Config;
-use crate::delivery::{Counts, Delivery, Doubt, Send, Settlement};
+use crate::delivery::{Counts, Delivery, Doubt, Notice, Renewal, Send, Settlement};
 use crate::error::{CloseError, StartError};
 use crate::report::{Closed, Report};
 use crate::signal::Signal;
@@ -95,7 +96,11 @@ pub(crate) struct Engine {
     credentials: Credentials,
     connections_max: usize,
     drop_timeout: Duration,
+    /// The connections that batches are sent over.
     wires: Vec<Wire>,
+    lines_out: Vec<LineOut>,
+    /// Where they tell what happens.
+    events: Option<mpsc::UnboundedSender<ConnectionEvent>>,
     calls: Calls,
     failures: RateLimitedLog<Trouble>,
     lines: Lines,
@@ -115,10 +120,19 @@ pub(crate) struct Engine {
     /// A record was sent or settled in this turn.
     has_news: bool,
     latest: Arc<Mutex<Option<Report>>>,
-    /// Answers in a row with ids of other batches.
-    strange_answers: u32,
+    /// Blocks in which events that are set apart may be all that is left.
+    blocks_apart_max: usize,
     /// Times that the engine began anew after a panic.
     restarts: u32,
+}
+
+/// What the engine knows of a connection that batches are sent over.
+#[derive(Debug, Clone, Copy, Default)]
+struct LineOut {
+    /// Which socket it uses, as it counts them.
+    socket: u64,
+    /// How often it was made anew because its answers could not be trusted.
+    epoch: usize,
 }
 
 /// When to look into the lanes' open blocks again.
@@ -182,6 +196,8 @@ impl Engine {
             connections_max: config.connections_max,
             drop_timeout: config.drop_timeout,
             wires: Vec::new(),
+            lines_out: Vec::new(),
+            events: None,
             calls: Calls::default(),
             failures: RateLimitedLog::new("audit requests failed"),
             lines: Lines::new(),
@@ -203,7 +219,7 @@ impl Engine {
             settled,
             has_news: false,
             latest,
-            strange_answers: 0,
+            blocks_apart_max: config.blocks_apart_max(),
             restarts: 0,
         };
         let run = move || {
@@ -217,6 +233,8 @@ impl Engine {
     async fn run(&mut self, bell: &NotifyBell, commands: &mut mpsc::Receiver<Command>) {
         let (sender, mut events) = mpsc::unbounded_channel();
         self.wires = (0..self.connections_max).map(|slot| self.wire(slot, &sender)).collect();
+        self.lines_out = vec![LineOut::default(); self.connections_max];
+        self.events = Some(sender.clone());
         self.redelivery.wire = Some(self.wire(redelivery::REDELIVERY_SLOT, &sender));
         self.connect_probe(&sender);
         self.heart.begins(self.clock.now_ms());
@@ -259,14 +277,17 @@ impl Engine {
         if self.calls.is_last_try(now_ms) {
             self.delivery.retry_now(now_ms);
         }
-        while let Some(send) = self.delivery.next_send(now_ms) {
+        while let Some(send) = self.delivery.next_send(now_ms, &self.driver) {
+            self.renew();
             self.send(send);
         }
+        self.renew();
         if now_ms >= self.next_verify_ms {
             self.delivery.expire(now_ms);
         }
         self.settle();
         self.evict();
+        self.bound_apart();
         self.driver.tend_pool();
         if self.driver.may_have_room() {
             self.room.give();
@@ -328,9 +349,8 @@ impl Engine {
 
     fn send(&mut self, Send { connection, batch }: Send) {
         let found = self.delivery.batch(batch).expect("a batch to send exists");
-        let mut body = Vec::with_capacity(found.spans.len() + 2);
-        body.push(Bytes::from_static(b"["));
-        for (place, span) in found.spans.iter().enumerate() {
+        let mut body = vec![Bytes::from_static(b"[")];
+        for (place, span) in found.spans().enumerate() {
             self.driver.mark_sent(span.block, span.first, span.count);
             let loan = self.driver.lend(span.block, span.first, span.count);
             let bytes = Bytes::from_owner(loan);
@@ -348,8 +368,33 @@ impl Engine {
         self.has_news = true;
     }
 
+    /// Leaves the connections that delivery has had enough of.
+    fn renew(&mut self) {
+        for Renewal { connection, is_at_once } in self.delivery.take_renewals() {
+            let line = &mut self.lines_out[connection];
+            if !is_at_once {
+                self.wires[connection].renew(line.socket);
+                continue;
+            }
+            line.epoch += 1;
+            line.socket = 0;
+            let slot = connection + line.epoch * self.connections_max;
+            if let Some(events) = &self.events {
+                self.wires[connection] = self.wire(slot, events);
+            }
+        }
+    }
+
     /// Gives the records of settled batches their outcome.
     fn settle(&mut self) {
+        // First: what is settled is not set apart, and its place may be used again.
+        for (span, is_apart) in self.delivery.take_apart_changes() {
+            self.driver.set_apart(span.block, span.first, span.count, is_apart);
+            self.has_news = true;
+        }
+        for notice in self.delivery.take_notices() {
+            self.log_notice(&notice);
+        }
         let settlements = self.delivery.take_settlements();
         for same in settlements.chunk_by(Settlement::has_same_end) {
             self.settle_alike(same);
@@ -364,7 +409,8 @@ impl Engine {
 
     /// Gives records their outcome, which is the same for all, and tells of them if they are lost.
     fn settle_alike(&mut self, settlements: &[Settlement]) {
-        let Some(&Settlement { outcome, doubt, .. }) = settlements.first() else { return };
+        let Some(Settlement { outcome, doubt, reason, .. }) = settlements.first() else { return };
+        let (outcome, doubt, reason) = (*outcome, *doubt, reason.as_ref());
         let mut lost = Vec::new();
         for Settlement { span, .. } in settlements {
             if !outcome.is_delivered() {
@@ -381,7 +427,7 @@ impl Engine {
         // Settled first: should telling it panic, it isn't told of what is sent again.
         if !lost.is_empty() {
             let now = (wall_clock(), self.clock.now_ms());
-            self.failsafe.lost(&lost, End { outcome, doubt, reason: None }, now);
+            self.failsafe.lost(&lost, End { outcome, doubt, reason }, now);
         }
     }
 
@@ -393,6 +439,24 @@ impl Engine {
             self.delivery.evict(&self.driver.sealed_blocks(), wanted);
             self.settle();
         }
+    }
+
+    /// Events that are set apart keep no more of the buffer to themselves than they may.
+    fn bound_apart(&mut self) {
+        if self.driver.apart() == 0 {
+            return;
+        }
+        let blocks = self.driver.blocks_apart();
+        let beyond = blocks.len().saturating_sub(self.blocks_apart_max);
+        if beyond > 0 {
+            self.delivery.dead_letter_apart(&blocks, beyond);
+            self.settle();
+        }
+    }
+
+    /// Says what delivery has found out about events and limits.
+    fn log_notice(&self, notice: &Notice) {
+        tracing::warn!(?notice, "audit delivery");
     }
 
     /// Gives up whatever is left.

@@ -101,6 +101,10 @@ pub enum WaitError {
         /// The deadline that was given.
         deadline: Duration,
     },
+    /// The event is set apart: DataStorage refuses it, or events of its type, and stores others. It
+    /// is kept, and tried again now and then.
+    #[error("set apart: events like it are refused, and others are stored")]
+    SetApart,
     /// The event is settled, and DataStorage has not acknowledged it.
     #[error("{outcome}{}", if *.is_possibly_stored { POSSIBLY_STORED } else { "" })]
     Undelivered {
@@ -128,7 +132,8 @@ pub enum FlushError {
     /// The deadline came first. The events are still held, and will be sent.
     #[error(
         "not everything was settled within {deadline:?}: {} in flight, {} waiting for a retry, \
-         {} not sent yet", .0.in_flight, .0.retrying, .0.unsent, deadline = .0.deadline
+         {} not sent yet, {} set apart", .0.in_flight, .0.retrying, .0.unsent, .0.set_apart,
+        deadline = .0.deadline
     )]
     Deadline(Box<Unsettled>),
     /// Everything is settled, but not all of it was delivered: so many events were lost while the
@@ -137,6 +142,19 @@ pub enum FlushError {
         "while waiting, {} events were dropped and {} dead-lettered", .0.dropped, .0.dead_lettered
     )]
     Lost(Lost),
+    /// Everything is settled but for events that are set apart: DataStorage refuses those of their
+    /// types, or one of them alone, and stores others. They are kept, tried again now and then, and
+    /// named in the log and in [`Report::set_apart`](crate::Report::set_apart).
+    #[error(
+        "{events} events are set apart, because DataStorage refuses events like them; while \
+         waiting, {} events were dropped and {} dead-lettered", .lost.dropped, .lost.dead_lettered
+    )]
+    SetApart {
+        /// How many of those before the flush.
+        events: u64,
+        /// Events that were lost while the flush waited.
+        lost: Lost,
+    },
     /// The store was closed. [`Store::close`](crate::Store::close) tells what became of its events.
     #[error("the store is closed")]
     Closed,
@@ -202,6 +220,8 @@ pub struct Unsettled {
     pub retrying: u64,
     /// Events that no request has carried yet.
     pub unsent: u64,
+    /// Events that are set apart: DataStorage refuses those of their types, or one of them alone.
+    pub set_apart: u64,
     /// The accounts at that moment.
     pub accounts: Accounts,
 }
@@ -239,11 +259,12 @@ impl Lost {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
-    /// The deadline came first: what was left was dropped, and counted as `dropped.closed`.
+    /// The deadline came first, or nothing was left but what is set apart: what was left was
+    /// dropped, and counted as `dropped.closed`.
     #[error(
         "{} events were dropped at the deadline of {deadline:?}: {} in flight, {} waiting for a \
-         retry, {} never sent", .0.accounts.dropped.closed, .0.in_flight, .0.retrying, .0.unsent,
-        deadline = .0.deadline
+         retry, {} never sent, {} set apart", .0.accounts.dropped.closed, .0.in_flight,
+        .0.retrying, .0.unsent, .0.set_apart, deadline = .0.deadline
     )]
     LeftBehind(Box<Unsettled>),
     /// Everything is settled, but not all of it was delivered: so many events were lost while the

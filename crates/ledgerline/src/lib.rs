@@ -58,6 +58,7 @@ mod loss;
 pub mod metrics;
 mod report;
 mod signal;
+mod sink;
 mod stderr;
 mod store;
 #[cfg(feature = "testing")]
@@ -69,7 +70,7 @@ mod trace;
 mod waiting;
 
 pub use config::{Config, ConfigError, Header, Memory, Overflow, Oversize, SettingError};
-pub use delivery::{BlockedMs, Cause, FailedTries};
+pub use delivery::{BlockedMs, Cause, FailedTries, SetApart};
 pub use error::{
     CloseError, FlushError, Lost, ReadyError, Refused, StartError, Unsettled, WaitError,
 };

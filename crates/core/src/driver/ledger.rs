@@ -16,6 +16,8 @@ pub(super) struct Life {
     pub(super) settled: u32,
     /// Records settled without a gap from the first.
     pub(super) prefix: u32,
+    /// Records that are set apart.
+    pub(super) apart: u32,
     /// Known once the block was popped from `ready`, or sealed by the driver itself.
     pub(super) final_count: Option<u32>,
 }
@@ -109,6 +111,27 @@ impl LaneLedger {
         let stretch = &mut self.stretches[end - 1];
         assert_eq!(stretch.base_seq, life.base_seq, "every live block has its stretch");
         stretch
+    }
+
+    /// The blocks whose records reach from the watermark to `target`, as the places of their first
+    /// records and, of what is not settled, the first place: `None` where one isn't known yet.
+    pub(super) fn unsettled_below(&self, target: u64) -> Option<Vec<u64>> {
+        let mut reached = self.watermark;
+        let mut open = Vec::new();
+        for stretch in self.stretches.iter().filter(|stretch| stretch.base_seq < target) {
+            if reached < stretch.base_seq {
+                return None;
+            }
+            match stretch.end {
+                Some(end) if end == stretch.settled_to => reached = reached.max(end),
+                end => {
+                    open.push(stretch.base_seq);
+                    // An open block may have any number of records; its life says how many.
+                    reached = reached.max(end.unwrap_or(u64::MAX));
+                }
+            }
+        }
+        (reached >= target).then_some(open)
     }
 
     fn advance(&mut self) {

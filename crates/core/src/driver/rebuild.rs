@@ -55,7 +55,12 @@ impl Driver {
         let state = block.load_state(Ordering::Relaxed);
         let (mut settled, mut sent) = (0, 0);
         for status in &block.status[..state.count() as usize] {
-            let known = Status(status.load(Ordering::Relaxed));
+            let mut known = Status(status.load(Ordering::Relaxed));
+            if known.is_apart() {
+                // It will be taken as any other. Release: as below.
+                known = known.apart(false);
+                status.store(known.0, Ordering::Release);
+            }
             settled += u32::from(known.is_settled());
             if known.is_sent() && !known.is_possibly_stored() {
                 sent += 1;

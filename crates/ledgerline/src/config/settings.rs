@@ -53,7 +53,7 @@ impl SettingError {
 
 impl Config {
     /// The names that [`from_settings`](Self::from_settings) asks for.
-    pub const SETTINGS: [&str; 29] = [
+    pub const SETTINGS: [&str; 30] = [
         "url",
         "service",
         "producer",
@@ -72,6 +72,7 @@ impl Config {
         "connections_max",
         "pipeline_depth_max",
         "in_flight_bytes_max",
+        "set_apart_bytes_max",
         "connect_timeout",
         "request_timeout",
         "ca_file",
@@ -131,6 +132,7 @@ impl Config {
         read.set("connections_max", NUMBER, number, &mut config.connections_max)?;
         read.set("pipeline_depth_max", NUMBER, number, &mut config.pipeline_depth_max)?;
         read.set("in_flight_bytes_max", BYTES, bytes, &mut config.in_flight_bytes_max)?;
+        read.set("set_apart_bytes_max", BYTES, some_bytes, &mut config.set_apart_bytes_max)?;
         read.set("connect_timeout", TIME, time, &mut config.connect_timeout)?;
         read.set("request_timeout", TIME, time, &mut config.request_timeout)?;
         let path = |text: &str| Some(Some(text.into()));
@@ -176,6 +178,7 @@ impl Config {
     /// | `LEDGERLINE_CONNECTIONS_MAX` | `connections_max` | number |
     /// | `LEDGERLINE_PIPELINE_DEPTH_MAX` | `pipeline_depth_max` | number |
     /// | `LEDGERLINE_IN_FLIGHT_BYTES_MAX` | `in_flight_bytes_max` | bytes |
+    /// | `LEDGERLINE_SET_APART_BYTES_MAX` | `set_apart_bytes_max` | bytes |
     /// | `LEDGERLINE_CONNECT_TIMEOUT` | `connect_timeout` | time |
     /// | `LEDGERLINE_REQUEST_TIMEOUT` | `request_timeout` | time |
     /// | `LEDGERLINE_CA_FILE` | `ca_file`; where it is not set, `TLS_CA_FILE` counts | path |
@@ -354,6 +357,7 @@ mod tests {
             ("LEDGERLINE_CONNECTIONS_MAX", "9"),
             ("LEDGERLINE_PIPELINE_DEPTH_MAX", "10"),
             ("LEDGERLINE_IN_FLIGHT_BYTES_MAX", "16MiB"),
+            ("LEDGERLINE_SET_APART_BYTES_MAX", "8MiB"),
             ("LEDGERLINE_CONNECT_TIMEOUT", "11s"),
             ("LEDGERLINE_REQUEST_TIMEOUT", "2m"),
             ("LEDGERLINE_CA_FILE", "ca.pem"),
@@ -386,6 +390,7 @@ mod tests {
         expected.connections_max = 9;
         expected.pipeline_depth_max = 10;
         expected.in_flight_bytes_max = 16 << 20;
+        expected.set_apart_bytes_max = Some(8 << 20);
         expected.connect_timeout = Duration::from_secs(11);
         expected.request_timeout = Duration::from_secs(120);
         expected.ca_file = Some("ca.pem".into());

@@ -89,6 +89,11 @@ impl Breaker {
         }
     }
 
+    /// Failures since the last success.
+    pub(crate) fn in_a_row(&self) -> u32 {
+        self.in_a_row
+    }
+
     /// Why nothing may be sent at this moment.
     pub(crate) fn blocks(&self, now_ms: u64) -> Option<Cause> {
         let open = self.open.as_ref()?;

@@ -6,6 +6,7 @@ pub(crate) struct Whereabouts {
     pub(crate) in_flight: u64,
     pub(crate) retrying: u64,
     pub(crate) unsent: u64,
+    pub(crate) set_apart: u64,
 }
 
 /// Tries of batches that came to nothing, by what it was.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use ledgerline_core::Record;
 
-use super::Batch;
+use super::batch::{Batch, History, Role};
 
 /// Why a batch was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,22 +71,10 @@ impl Gather {
     pub(crate) fn cut(&mut self, events_max: usize, bytes_max: u64) -> Batch {
         let is_whole = self.records.len() >= events_max || body_bytes(self.bytes) >= bytes_max;
         let reason = self.forced_by.filter(|_| !is_whole).unwrap_or(Reason::Size);
-        let mut batch = Batch { cut: Some((reason, self.records.len())), ..Batch::default() };
-        let mut bytes = 0;
-        while let Some(record) = self.records.front()
-            && (batch.events as usize) < events_max
-            && (batch.events == 0 || body_bytes(bytes + u64::from(record.bytes)) <= bytes_max)
-        {
-            bytes += u64::from(record.bytes);
-            batch.push(*record);
-            self.records.pop_front();
-        }
-        self.bytes -= bytes;
-        self.forced = self.forced.saturating_sub(batch.events as usize);
-        if self.records.len() == self.forced {
-            self.oldest_ms = None;
-        }
-        batch
+        let cut = Some((reason, self.records.len()));
+        let count = fitting(&self.records, events_max, bytes_max);
+        let records = self.take(count);
+        Batch::new(records, Role::Ordinary, History { cut, ..History::default() })
     }
 
     /// Bytes of the batch that would be cut, at most.
@@ -95,25 +83,26 @@ impl Gather {
     }
 
     /// Lets go of the records from the front that were accepted before this moment.
-    pub(crate) fn expire(&mut self, before_ms: u64) -> Batch {
-        let mut expired = Batch::default();
-        while let Some(record) = self.records.front()
-            && record.accepted_ms < before_ms
-        {
-            self.bytes -= u64::from(record.bytes);
-            expired.push(*record);
-            self.records.pop_front();
-        }
-        self.forced = self.forced.saturating_sub(expired.events as usize);
+    pub(crate) fn expire(&mut self, before_ms: u64) -> Vec<Record> {
+        let is_old = |record: &&Record| record.accepted_ms < before_ms;
+        let count = self.records.iter().take_while(is_old).count();
+        self.take(count)
+    }
+
+    /// Takes so many records from the front.
+    fn take(&mut self, count: usize) -> Vec<Record> {
+        let records: Vec<_> = self.records.drain(..count).collect();
+        self.bytes -= records.iter().map(|record| u64::from(record.bytes)).sum::<u64>();
+        self.forced = self.forced.saturating_sub(count);
         if self.records.len() == self.forced {
             self.oldest_ms = None;
         }
-        expired
+        records
     }
 
     /// Lets go of the records that lie in these blocks.
-    pub(crate) fn evict(&mut self, is_evicted: impl Fn(u32) -> bool) -> Batch {
-        let mut evicted = Batch::default();
+    pub(crate) fn evict(&mut self, is_evicted: impl Fn(u32) -> bool) -> Vec<Record> {
+        let mut evicted = Vec::new();
         let forced = std::mem::take(&mut self.forced);
         self.oldest_ms = None;
         for (place, record) in std::mem::take(&mut self.records).into_iter().enumerate() {
@@ -134,6 +123,21 @@ impl Gather {
     pub(crate) fn len(&self) -> usize {
         self.records.len()
     }
+}
+
+/// How many records, from the front, make one request: at least one, and then as many as the limits
+/// allow.
+pub(crate) fn fitting<'a>(
+    records: impl IntoIterator<Item = &'a Record>,
+    events_max: usize,
+    bytes_max: u64,
+) -> usize {
+    let mut bytes = 0;
+    let fits = records.into_iter().take(events_max).enumerate().take_while(|(place, record)| {
+        bytes += u64::from(record.bytes);
+        *place == 0 || body_bytes(bytes) <= bytes_max
+    });
+    fits.count()
 }
 
 /// The body of a batch: the records less the first comma, in brackets.

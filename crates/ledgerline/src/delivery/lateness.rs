@@ -7,8 +7,9 @@
 use std::fmt;
 
 use hdrhistogram::Histogram;
+use ledgerline_core::Record;
 
-use super::Batch;
+use super::batch::History;
 
 /// Why an event could not be sent when it was due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,8 +19,10 @@ pub enum Cause {
     NoConnection,
     /// Every connection that may be used waits for an answer.
     ServerSlow,
-    /// The server's answers are those of another service, or of one that doesn't know us.
+    /// The server's answers are those of another service, can't be read, or contradict themselves.
     Misrouted,
+    /// The server doesn't accept our token, or what it stands for.
+    Unauthorized,
     /// The server refuses whatever it is sent.
     Rejecting,
     /// The server has failed several times in a row, or has asked to be left alone.
@@ -34,10 +37,11 @@ pub enum Cause {
 
 impl Cause {
     /// All of them, in the order in which reports show them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoConnection,
         Self::ServerSlow,
         Self::Misrouted,
+        Self::Unauthorized,
         Self::Rejecting,
         Self::Overloaded,
         Self::TimerLate,
@@ -52,6 +56,7 @@ impl Cause {
             Self::NoConnection => "no_connection",
             Self::ServerSlow => "server_slow",
             Self::Misrouted => "misrouted",
+            Self::Unauthorized => "unauthorized",
             Self::Rejecting => "rejecting",
             Self::Overloaded => "overloaded",
             Self::TimerLate => "timer_late",
@@ -130,6 +135,16 @@ impl Blocked {
         }
     }
 
+    /// Time that was blocked for this cause while nothing else was noted.
+    pub(crate) fn add(&mut self, cause: Cause, ms: u64) {
+        self.total.add(cause, ms);
+    }
+
+    /// Whether something due waits.
+    pub(crate) fn is_now(&self) -> bool {
+        self.now.is_some()
+    }
+
     /// Nothing that is due waits any longer.
     pub(crate) fn end(&mut self, now_ms: u64) {
         self.total = self.total(now_ms);
@@ -167,25 +182,40 @@ impl Default for Lateness {
 
 impl Lateness {
     /// A connection wrote the batch's first byte, for the first time.
-    pub(crate) fn offered(&mut self, batch: &Batch, flush_interval_ms: u64, at_ms: u64) {
-        for moment in &batch.moments {
-            let due_ms = moment.accepted_ms + flush_interval_ms;
-            let blocked_ms = match batch.blocked_since_ms {
-                Some(since_ms) => batch.sent_ms.saturating_sub(since_ms.max(due_ms)),
-                None => 0,
-            };
-            let late_ms = at_ms.saturating_sub(due_ms).saturating_sub(blocked_ms);
-            self.late_ms.saturating_record_n(late_ms, u64::from(moment.count));
+    ///
+    /// Late is the time from when they fell due until they were first put on a connection, less
+    /// what was blocked of it, and what an open connection then took to write the first byte.
+    pub(crate) fn offered(
+        &mut self,
+        records: &[Record],
+        past: &History,
+        flush_interval_ms: u64,
+        waited_ms: u64,
+    ) {
+        let tried_ms = past.tried_ms.expect("it was put on a connection");
+        for (accepted_ms, count) in moments(records) {
+            let due_ms = accepted_ms + flush_interval_ms;
+            let until_ms = past.blocked_since_ms.map_or(tried_ms, |since_ms| since_ms.max(due_ms));
+            let late_ms = until_ms.min(tried_ms).saturating_sub(due_ms);
+            // One that wasn't due when it was put there can't have waited since before it was.
+            let waited_ms = (tried_ms + waited_ms).saturating_sub(due_ms).min(waited_ms);
+            self.late_ms.saturating_record_n(late_ms + waited_ms, count);
         }
     }
 
-    /// The server has the batch.
-    pub(crate) fn delivered(&mut self, batch: &Batch, at_ms: u64) {
-        for moment in &batch.moments {
-            let took_ms = at_ms.saturating_sub(moment.accepted_ms);
-            self.delivery_ms.saturating_record_n(took_ms, u64::from(moment.count));
+    /// The server has them.
+    pub(crate) fn delivered(&mut self, records: &[Record], at_ms: u64) {
+        for (accepted_ms, count) in moments(records) {
+            let took_ms = at_ms.saturating_sub(accepted_ms);
+            self.delivery_ms.saturating_record_n(took_ms, count);
         }
     }
+}
+
+/// Neighbouring records that were accepted in the same millisecond, and how many.
+fn moments(records: &[Record]) -> impl Iterator<Item = (u64, u64)> {
+    let moments = records.chunk_by(|one, next| one.accepted_ms == next.accepted_ms);
+    moments.map(|records| (records[0].accepted_ms, records.len() as u64))
 }
 
 const MS_MAX: u64 = 3_600_000;

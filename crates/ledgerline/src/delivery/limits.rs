@@ -12,6 +12,8 @@ pub(crate) struct Limits {
     pub(crate) give_up_after_ms: Option<u64>,
     pub(crate) retry_delay_min_ms: u64,
     pub(crate) retry_delay_max_ms: u64,
+    /// Time for an answer, after which the transport gives a request up.
+    pub(crate) request_timeout_ms: u64,
     pub(crate) connections_max: usize,
     /// Bytes of events on the way, on all connections.
     pub(crate) in_flight_bytes_max: u64,

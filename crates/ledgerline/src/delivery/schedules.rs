@@ -119,7 +119,7 @@ fn run(seed: u64) {
         assert!(is_bad, "{event} was a good one");
     }
     assert_eq!(simulation.delivery.whereabouts(), Whereabouts::default());
-    assert!(simulation.delivery.isolations.is_empty(), "a search has no end");
+    assert!(simulation.delivery.suspects.is_empty(), "a suspicion has no end");
 }
 
 #[test]

@@ -3,10 +3,14 @@
 //! One millisecond a step: records are pushed, what is sent reaches the server, and its answers
 //! come back when it gives them. The oracle is the server's own list of what it stored.
 
-use bytes::Bytes;
-use ledgerline_transport::Cause as FailureCause;
+use std::collections::HashSet;
 
+use bytes::Bytes;
+use ledgerline_transport::Answer;
+
+use super::tests::OneType;
 use super::*;
+use crate::sink::http::verdict::{Verdict, judge, reason};
 
 /// How a server behaves: at `now_ms`, with so many requests on the way to it, this one included.
 pub(super) type Behaviour = Box<dyn FnMut(u64, usize, &[u32]) -> Reaction>;
@@ -25,6 +29,8 @@ pub(super) enum Reaction {
     Silent(u64),
     /// No connection can be made.
     Unreachable,
+    /// Refuses it with this problem document after so long.
+    Problem(String, u64),
 }
 
 pub(super) struct Simulation {
@@ -37,12 +43,36 @@ pub(super) struct Simulation {
     pub(super) stored: Vec<u32>,
     pub(super) settled: HashMap<Outcome, Vec<u32>>,
     in_flight_max: usize,
-    requests: u64,
+    pub(super) requests: u64,
+    /// The type of each event, and when it happened.
+    pub(super) contents: Numbered,
+    /// What is set apart, as far as it was told.
+    pub(super) apart: HashSet<u32>,
 }
 
 enum Coming {
     Answer(Answer, Vec<u32>),
-    Failure(Failure),
+    Failure(Verdict),
+}
+
+/// What is to be known of events from their numbers.
+pub(super) struct Numbered {
+    pub(super) event_type: fn(u32) -> u32,
+    pub(super) timestamp_us: fn(u32) -> i64,
+}
+
+impl Contents for Numbered {
+    fn event_type<T>(&self, record: &Record, read: impl FnOnce(&str) -> T) -> T {
+        read(&format!("type-{}", (self.event_type)(record.index)))
+    }
+
+    fn timestamp_us(&self, record: &Record) -> i64 {
+        (self.timestamp_us)(record.index)
+    }
+
+    fn now_us(&self) -> i64 {
+        NOW_US
+    }
 }
 
 impl Simulation {
@@ -58,6 +88,8 @@ impl Simulation {
             settled: HashMap::new(),
             in_flight_max: 0,
             requests: 0,
+            contents: Numbered { event_type: |_| 0, timestamp_us: |_| NOW_US },
+            apart: HashSet::new(),
         }
     }
 
@@ -116,26 +148,46 @@ impl Simulation {
                     if answer.status == 201 {
                         self.stored.extend(events);
                     }
-                    self.delivery.answered(batch, &answer, Some(true), self.now_ms);
+                    let verdict =
+                        judge(&answer, self.delivery.batch(batch).map_or(0, |it| it.records.len()));
+                    let reason = reason(&answer).map(Arc::new);
+                    let ended =
+                        Ended { batch, verdict, status: answer.status, ids: Ids::Ours, reason };
+                    self.delivery.ended(ended, self.now_ms, &self.contents);
                 }
-                Coming::Failure(failure) => self.delivery.failed(batch, &failure, self.now_ms),
+                Coming::Failure(verdict) => {
+                    let ended =
+                        Ended { batch, verdict, status: 0, ids: Ids::Unchecked, reason: None };
+                    self.delivery.ended(ended, self.now_ms, &self.contents);
+                }
             }
         }
-        while let Some(send) = self.delivery.next_send(self.now_ms) {
+        while let Some(send) = self.delivery.next_send(self.now_ms, &self.contents) {
             self.requests += 1;
             self.send(send.batch);
+        }
+        self.delivery.take_renewals();
+        self.delivery.take_notices();
+        for (span, is_apart) in self.delivery.take_apart_changes() {
+            for event in span.first..span.first + span.count {
+                if is_apart {
+                    self.apart.insert(event);
+                } else {
+                    self.apart.remove(&event);
+                }
+            }
         }
         for settlement in self.delivery.take_settlements() {
             let span = settlement.span;
             let events = self.settled.entry(settlement.outcome).or_default();
             events.extend(span.first..span.first + span.count);
+            self.apart.retain(|event| !(span.first..span.first + span.count).contains(event));
         }
     }
 
     fn send(&mut self, batch: BatchId) {
-        let spans = &self.delivery.batch(batch).expect("it was just sent").spans;
-        let events: Vec<_> =
-            spans.iter().flat_map(|span| span.first..span.first + span.count).collect();
+        let batch_of = self.delivery.batch(batch).expect("it was just sent");
+        let events: Vec<_> = batch_of.records.iter().map(|record| record.index).collect();
         let in_flight = self.coming.len() + 1;
         let bytes = self.delivery.in_flight_bytes();
         assert!(in_flight == 1 || bytes <= self.delivery.limits.in_flight_bytes_max, "{bytes}");
@@ -153,23 +205,22 @@ impl Simulation {
             }
             Reaction::StoreAndVanish(after_ms) => {
                 self.stored.extend(events);
-                let cause = FailureCause::ClosedByServer;
-                let failure = Failure { certainty: Certainty::Ambiguous, cause };
-                (after_ms, Coming::Failure(failure))
+                (after_ms, Coming::Failure(Verdict::NoAnswer { is_timeout: false }))
             }
             Reaction::Silent(after_ms) => {
-                let cause = FailureCause::RequestTimeout { timeout_ms: after_ms };
-                let failure = Failure { certainty: Certainty::Ambiguous, cause };
-                (after_ms, Coming::Failure(failure))
+                (after_ms, Coming::Failure(Verdict::NoAnswer { is_timeout: true }))
             }
             Reaction::Unreachable => {
-                let cause = FailureCause::ClosedByServer;
-                let failure = Failure { certainty: Certainty::NotProcessed, cause };
-                self.coming.push((self.now_ms + 1, batch, Coming::Failure(failure)));
+                let failed = Coming::Failure(Verdict::NotConnected);
+                self.coming.push((self.now_ms + 1, batch, failed));
                 return;
             }
+            Reaction::Problem(body, after_ms) => {
+                let problem = Answer { body: Bytes::from(body), ..answer(400, None, None) };
+                (after_ms, Coming::Answer(problem, events))
+            }
         };
-        self.delivery.first_byte(batch, self.now_ms);
+        self.delivery.first_byte(batch, false, self.now_ms);
         self.coming.push((self.now_ms + after_ms, batch, coming));
     }
 
@@ -208,6 +259,7 @@ pub(super) fn limits() -> Limits {
         give_up_after_ms: None,
         retry_delay_min_ms: 100,
         retry_delay_max_ms: 30_000,
+        request_timeout_ms: 20_000,
         connections_max: 16,
         pipeline_depth_max: 1,
         in_flight_bytes_max: 32 << 20,
@@ -216,6 +268,9 @@ pub(super) fn limits() -> Limits {
 
 /// As if every so many records were a block of their own.
 const BLOCK_RECORDS: u32 = 300;
+
+/// The wall clock stands still.
+pub(super) const NOW_US: i64 = 1_800_000_000_000_000;
 
 fn place_of(event: u32, events: &[u32]) -> Option<u32> {
     events.iter().position(|it| *it == event).map(|place| place as u32)
@@ -314,7 +369,7 @@ fn parts_that_are_small_for_another_reason_teach_nothing_about_slowness() {
     };
     let mut simulation = Simulation::new(limits(), Box::new(server));
     simulation.run(20, 10).drain().assert_delivered(1);
-    let bytes_max = simulation.delivery.bytes_max_now;
+    let bytes_max = simulation.delivery.learned.bytes_max();
     assert!(bytes_max >= 200 * 700 / 2, "{bytes_max}: the half that was stored whole");
 }
 
@@ -378,9 +433,11 @@ fn a_fleet_does_not_come_back_in_step() {
         let mut delivery = Delivery::new(limits(), 0, random);
         delivery.push(Record { block: 0, index: 0, bytes: 700, accepted_ms: 0 });
         delivery.flush();
-        let send = delivery.next_send(1).expect("the first try");
-        let (certainty, cause) = (Certainty::NotProcessed, FailureCause::ClosedByServer);
-        delivery.failed(send.batch, &Failure { certainty, cause }, 1);
+        let send = delivery.next_send(1, &OneType).expect("the first try");
+        let verdict = Verdict::NotConnected;
+        let ended =
+            Ended { batch: send.batch, verdict, status: 0, ids: Ids::Unchecked, reason: None };
+        delivery.ended(ended, 1, &OneType);
         first_probes_ms.push(delivery.next_ms().expect("a probe is due"));
     }
     first_probes_ms.sort_unstable();

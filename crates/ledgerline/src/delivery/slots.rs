@@ -1,15 +1,27 @@
 //! Which connection may take the next batch.
 //!
 //! Connections first, depth second: servers run one request at a time per connection, so that
-//! depth hides only the round trip. The lowest-numbered connection that is idle is taken, and so an
-//! idle engine keeps one connection warm instead of many lukewarm.
+//! depth hides only the round trip. Of those that are free, one that has stored is taken before one
+//! that nothing is known of, and that before one whose last answers were bad: behind one address
+//! may stand several servers, of which one is broken. Among equals it is the lowest-numbered, and
+//! so an idle engine keeps one connection warm instead of many lukewarm.
 
 use super::lateness::Cause;
+use super::proof::Proof;
 
 #[derive(Debug)]
 pub(crate) struct Slots {
     connections: Vec<Slot>,
     in_flight: usize,
+    renewals: Vec<Renewal>,
+}
+
+/// Leave a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Renewal {
+    pub(crate) connection: usize,
+    /// Not after its last answer, but now: its answers can't be trusted.
+    pub(crate) is_at_once: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -19,75 +31,161 @@ struct Slot {
     progress_ms: u64,
     /// It has written a byte or had an answer since it last failed, or last began to wait.
     is_up: bool,
-    /// Answers since the last whose ids were checked, that one counted. None: since it last
-    /// failed, none was.
-    answers_since_proof: Option<u64>,
+    proof: Proof,
     /// Its server ended the connection with an answer: a follower would be sent in vain.
     is_one_by_one: bool,
     /// The last answer came late.
     is_slow: bool,
+    /// When it has last stored a batch.
+    stored_ms: Option<u64>,
+    /// Answers in a row that stored nothing, for no fault of the batch.
+    bad_in_a_row: u32,
+    renewed_ms: Option<u64>,
+    /// It is being left: it takes nothing before its last answer.
+    is_leaving: bool,
 }
 
 impl Slots {
     pub(crate) fn new(connections: usize) -> Self {
-        Self { connections: vec![Slot::default(); connections], in_flight: 0 }
+        let connections = vec![Slot::default(); connections];
+        Self { connections, in_flight: 0, renewals: Vec::new() }
     }
 
-    /// The connection to use next, when each may have `depth` requests on the way.
+    /// The connection to use next, when `depth_of` says how many requests one may have in flight,
+    /// and `avoids` is to be used only if no other can be.
     ///
     /// Nothing is put behind a request that has waited for long: depth hides a round trip, and a
     /// connection that hangs would take the follower down with it.
-    pub(crate) fn free(&self, depth: usize, now_ms: u64) -> Option<usize> {
+    pub(crate) fn free(
+        &self,
+        depth_of: impl Fn(Proof) -> usize,
+        avoids: Option<usize>,
+        now_ms: u64,
+    ) -> Option<usize> {
         let can_take = |slot: &Slot| {
             slot.in_flight == 0
-                || (slot.in_flight < depth
+                || (slot.in_flight < depth_of(slot.proof)
+                    && !slot.is_leaving
                     && !slot.is_one_by_one
                     && !slot.is_slow
                     && now_ms < slot.progress_ms + FRESH_MS)
         };
+        let rank = |(connection, slot): &(usize, &Slot)| {
+            let (is_avoided, is_bad) = (avoids == Some(*connection), slot.bad_in_a_row > 0);
+            (is_avoided, is_bad, slot.in_flight, slot.stored_ms.is_none(), *connection)
+        };
         let slots = self.connections.iter().enumerate().filter(|(_, slot)| can_take(slot));
-        slots.min_by_key(|(_, slot)| slot.in_flight).map(|(connection, _)| connection)
+        slots.min_by_key(rank).map(|(connection, _)| connection)
     }
 
     pub(crate) fn occupy(&mut self, connection: usize, now_ms: u64) {
+        self.leave_if_bad(connection, BAD_MAX, now_ms);
         let slot = &mut self.connections[connection];
         if slot.in_flight == 0 {
             slot.progress_ms = now_ms;
             slot.is_up = false;
+            slot.is_leaving = false;
         }
         slot.in_flight += 1;
         self.in_flight += 1;
     }
 
-    pub(crate) fn writes(&mut self, connection: usize) {
-        self.connections[connection].is_up = true;
+    /// A request's first byte was written: on a connection that has just been made, if `is_fresh`.
+    pub(crate) fn writes(&mut self, connection: usize, is_fresh: bool) {
+        let slot = &mut self.connections[connection];
+        slot.is_up = true;
+        if is_fresh {
+            slot.proof = Proof::default();
+        }
     }
 
-    pub(crate) fn answered(&mut self, connection: usize, is_checked: bool, now_ms: u64) {
+    pub(crate) fn proof(&self, connection: usize) -> Proof {
+        self.connections[connection].proof
+    }
+
+    pub(crate) fn set_proof(&mut self, connection: usize, proof: Proof) {
+        self.connections[connection].proof = proof;
+    }
+
+    /// An answer came, whatever it says.
+    pub(crate) fn answered(&mut self, connection: usize, now_ms: u64) {
         let slot = &mut self.connections[connection];
         slot.is_up = true;
         slot.is_slow = now_ms >= slot.progress_ms + FRESH_MS;
         slot.progress_ms = now_ms;
-        slot.in_flight -= 1;
-        self.in_flight -= 1;
-        slot.answers_since_proof =
-            if is_checked { Some(1) } else { slot.answers_since_proof.map(|answers| answers + 1) };
+        self.release(connection);
     }
 
     /// `is_follower`: the request was behind one with whose answer the server closed.
     pub(crate) fn failed(&mut self, connection: usize, is_follower: bool) {
         let slot = &mut self.connections[connection];
-        let is_one_by_one = slot.is_one_by_one || is_follower;
-        *slot = Slot { in_flight: slot.in_flight - 1, is_one_by_one, ..Slot::default() };
+        slot.is_one_by_one |= is_follower;
+        (slot.is_up, slot.is_slow, slot.proof) = (false, false, Proof::default());
+        if !is_follower {
+            slot.stored_ms = None;
+        }
+        self.release(connection);
+    }
+
+    fn release(&mut self, connection: usize) {
+        let slot = &mut self.connections[connection];
+        slot.in_flight -= 1;
+        slot.is_leaving &= slot.in_flight > 0;
         self.in_flight -= 1;
     }
 
-    /// Whether the server is there, by what a connection shows: it is up and waits for an answer,
-    /// or had one a moment ago. One that has been idle for longer shows nothing.
-    pub(crate) fn is_any_up(&self, now_ms: u64) -> bool {
-        let shows_it =
-            |slot: &Slot| slot.is_up && (slot.in_flight > 0 || now_ms < slot.progress_ms + SEEN_MS);
-        self.connections.iter().any(shows_it)
+    /// It has stored a batch.
+    pub(crate) fn stored(&mut self, connection: usize, now_ms: u64) {
+        let slot = &mut self.connections[connection];
+        slot.stored_ms = Some(now_ms);
+        slot.bad_in_a_row = 0;
+    }
+
+    /// Its answer stored nothing, for no fault of the batch. After a few in a row it is left: the
+    /// next may lead to another server.
+    pub(crate) fn bad(&mut self, connection: usize, now_ms: u64) {
+        self.connections[connection].bad_in_a_row += 1;
+        self.connections[connection].stored_ms = None;
+        self.leave_if_bad(connection, BAD_MAX, now_ms);
+    }
+
+    /// Leaves every connection whose last answer was bad.
+    pub(crate) fn leave_bad(&mut self, now_ms: u64) {
+        for connection in 0..self.connections.len() {
+            self.leave_if_bad(connection, 1, now_ms);
+        }
+    }
+
+    fn leave_if_bad(&mut self, connection: usize, bad_max: u32, now_ms: u64) {
+        let slot = &mut self.connections[connection];
+        let is_time = slot.renewed_ms.is_none_or(|at_ms| now_ms >= at_ms + RENEW_INTERVAL_MS);
+        if slot.bad_in_a_row < bad_max || !is_time {
+            return;
+        }
+        slot.renewed_ms = Some(now_ms);
+        slot.bad_in_a_row = 0;
+        slot.proof = Proof::default();
+        slot.is_leaving = slot.in_flight > 0;
+        self.renewals.push(Renewal { connection, is_at_once: false });
+    }
+
+    /// Its answers can't be trusted: it is left now. The caller puts an end to its requests.
+    pub(crate) fn abandon(&mut self, connection: usize) {
+        let slot = &mut self.connections[connection];
+        self.in_flight -= slot.in_flight;
+        *slot = Slot { renewed_ms: slot.renewed_ms, ..Slot::default() };
+        self.renewals.push(Renewal { connection, is_at_once: true });
+    }
+
+    /// Connections to leave, before anything more is sent.
+    pub(crate) fn take_renewals(&mut self) -> Vec<Renewal> {
+        std::mem::take(&mut self.renewals)
+    }
+
+    /// Whether a connection had an answer a moment ago.
+    pub(crate) fn is_any_answering(&self, now_ms: u64) -> bool {
+        let answers = |slot: &Slot| slot.is_up && now_ms < slot.progress_ms + SEEN_MS;
+        self.connections.iter().any(answers)
     }
 
     /// When a request was last put on a connection, or answered on a busy one. None: all are idle.
@@ -96,13 +194,9 @@ impl Slots {
         busy.map(|slot| slot.progress_ms).max()
     }
 
-    /// Requests on the way, on all connections.
+    /// Requests in flight, on all connections.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
-    }
-
-    pub(crate) fn wants_proof(&self, connection: usize) -> bool {
-        self.connections[connection].answers_since_proof.is_none_or(|n| n >= ANSWERS_PER_PROOF)
     }
 
     /// Why none is free. A request that has only just been put on a connection is taken to have
@@ -119,7 +213,10 @@ impl Slots {
 
 /// How long an answer shows that the server is there.
 const SEEN_MS: u64 = 1_000;
-const ANSWERS_PER_PROOF: u64 = 1_000;
 /// How long a connection's last progress says that it works: so long, another request may be put
 /// behind its first.
-const FRESH_MS: u64 = 50;
+pub(super) const FRESH_MS: u64 = 50;
+/// Bad answers in a row after which a connection is left.
+const BAD_MAX: u32 = 2;
+/// A connection is left no more often than this.
+const RENEW_INTERVAL_MS: u64 = 1_000;

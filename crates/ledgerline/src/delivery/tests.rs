@@ -1,8 +1,7 @@
 //! The machine in virtual time.
 
-use ledgerline_transport::Cause;
-
 use super::{window::Window, *};
+use crate::sink::http::verdict::Verdict;
 
 const INTERVAL_MS: u64 = 100;
 
@@ -15,6 +14,7 @@ fn limits() -> Limits {
         give_up_after_ms: None,
         retry_delay_min_ms: 100,
         retry_delay_max_ms: 30_000,
+        request_timeout_ms: 10_000,
         connections_max: 2,
         pipeline_depth_max: 2,
         in_flight_bytes_max: 32 << 20,
@@ -37,11 +37,11 @@ fn push(delivery: &mut Delivery, first: u32, count: u32, accepted_ms: u64, bytes
 
 fn sends(delivery: &mut Delivery, now_ms: u64) -> Vec<Send> {
     delivery.advance(now_ms);
-    std::iter::from_fn(|| delivery.next_send(now_ms)).collect()
+    std::iter::from_fn(|| delivery.next_send(now_ms, &OneType)).collect()
 }
 
 fn events(delivery: &Delivery, send: &Send) -> u32 {
-    delivery.batch(send.batch).unwrap().events
+    delivery.batch(send.batch).unwrap().events()
 }
 
 /// Events of the first batch that is sent now.
@@ -50,14 +50,42 @@ fn first_events(delivery: &mut Delivery, now_ms: u64) -> u32 {
     events(delivery, &first)
 }
 
-fn answer(status: u16) -> Answer {
-    let content_type = Some("application/json".to_owned());
-    Answer { content_type, ..Answer::new(status) }
+/// Records of one type, as old as can be told from their place.
+pub(super) struct OneType;
+
+impl Contents for OneType {
+    fn event_type<T>(&self, _: &Record, read: impl FnOnce(&str) -> T) -> T {
+        read("a.b.c")
+    }
+
+    fn timestamp_us(&self, _: &Record) -> i64 {
+        0
+    }
+
+    fn now_us(&self) -> i64 {
+        0
+    }
 }
 
-fn failure(certainty: Certainty) -> Failure {
-    Failure { certainty, cause: Cause::TaskEnded }
+/// The request has ended like this.
+fn end(delivery: &mut Delivery, batch: BatchId, verdict: Verdict, now_ms: u64) {
+    end_with(delivery, batch, verdict, Ids::Unchecked, now_ms);
 }
+
+fn end_with(delivery: &mut Delivery, batch: BatchId, verdict: Verdict, ids: Ids, now_ms: u64) {
+    let status = match verdict {
+        Verdict::Stored => 201,
+        Verdict::TooBig { .. } => 413,
+        Verdict::Misrouted { .. } => 404,
+        Verdict::ServerError => 500,
+        _ => 0,
+    };
+    let ended = Ended { batch, verdict, status, ids, reason: None };
+    delivery.ended(ended, now_ms, &OneType);
+}
+
+const TOO_BIG: Verdict = Verdict::TooBig { limit: None };
+const NO_ANSWER: Verdict = Verdict::NoAnswer { is_timeout: false };
 
 /// Lets time pass until the machine sends again, and says when that was.
 fn next_send_ms(delivery: &mut Delivery) -> (u64, Send) {
@@ -75,8 +103,8 @@ fn a_batch_is_cut_by_count_and_the_rest_waits_until_due() {
     push(&mut delivery, 0, 25, 5, 10);
     let cut = sends(&mut delivery, 6);
     assert_eq!(cut.iter().map(|send| events(&delivery, send)).collect::<Vec<_>>(), [10, 10]);
-    delivery.answered(cut[0].batch, &answer(201), None, 7);
-    delivery.answered(cut[1].batch, &answer(201), None, 7);
+    end(&mut delivery, cut[0].batch, Verdict::Stored, 7);
+    end(&mut delivery, cut[1].batch, Verdict::Stored, 7);
     assert!(sends(&mut delivery, 104).is_empty());
     assert_eq!(delivery.next_ms(), Some(105));
     let rest = sends(&mut delivery, 105);
@@ -125,13 +153,14 @@ fn every_record_is_settled_once_by_an_answer_that_stores() {
     let mut delivery = machine(limits());
     push(&mut delivery, 0, 10, 0, 10);
     let send = sends(&mut delivery, 1)[0];
-    delivery.answered(send.batch, &answer(201), None, 2);
+    end(&mut delivery, send.batch, Verdict::Stored, 2);
     let span = Span { block: 0, first: 0, count: 10 };
-    let stored = Settlement { span, outcome: Outcome::Delivered, doubt: Doubt::default() };
+    let stored =
+        Settlement { span, outcome: Outcome::Delivered, doubt: Doubt::default(), reason: None };
     assert_eq!(delivery.take_settlements(), [stored]);
     // A late or a second answer finds nothing to settle.
-    delivery.answered(send.batch, &answer(201), None, 3);
-    delivery.failed(send.batch, &failure(Certainty::Ambiguous), 3);
+    end(&mut delivery, send.batch, Verdict::Stored, 3);
+    end(&mut delivery, send.batch, NO_ANSWER, 3);
     assert!(delivery.take_settlements().is_empty());
 }
 
@@ -141,8 +170,8 @@ fn a_failed_batch_keeps_its_records_and_its_own_timer() {
     push(&mut delivery, 0, 20, 0, 10);
     let cut = sends(&mut delivery, 1);
     for send in &cut {
-        delivery.first_byte(send.batch, 1);
-        delivery.failed(send.batch, &failure(Certainty::NotProcessed), 2);
+        delivery.first_byte(send.batch, false, 1);
+        end(&mut delivery, send.batch, Verdict::NotProcessed, 2);
     }
     let (first_ms, first) = next_send_ms(&mut delivery);
     let (second_ms, second) = next_send_ms(&mut delivery);
@@ -171,7 +200,7 @@ fn an_endpoint_that_takes_nothing_is_asked_again_after_five_seconds_at_most() {
     let mut send = sends(&mut delivery, 1)[0];
     let (mut now_ms, mut longest_ms) = (1, 0);
     for attempt in 1..200 {
-        delivery.failed(send.batch, &failure(Certainty::NotProcessed), now_ms);
+        end(&mut delivery, send.batch, Verdict::NotConnected, now_ms);
         let (next_ms, next) = next_send_ms(&mut delivery);
         let bound_ms = (100u64 << (attempt - 1).min(20)).min(5_000);
         assert!((1..=bound_ms).contains(&(next_ms - now_ms)), "attempt {attempt}");
@@ -183,16 +212,16 @@ fn an_endpoint_that_takes_nothing_is_asked_again_after_five_seconds_at_most() {
 
 #[test]
 fn a_resend_after_an_unknown_outcome_is_counted_unless_ids_are_kept() {
-    for (keeps_ids, duplicated) in [(false, 10), (true, 0)] {
+    for (ids, duplicated) in [(Ids::Others, 10), (Ids::Absent, 10), (Ids::Ours, 0)] {
         let mut delivery = machine(limits());
         push(&mut delivery, 0, 10, 0, 10);
         let proof = sends(&mut delivery, 1)[0];
-        delivery.answered(proof.batch, &answer(201), Some(keeps_ids), 2);
+        end_with(&mut delivery, proof.batch, Verdict::Stored, ids, 2);
         push(&mut delivery, 10, 10, 0, 10);
         let send = sends(&mut delivery, 3)[0];
-        delivery.failed(send.batch, &failure(Certainty::Ambiguous), 4);
+        end(&mut delivery, send.batch, NO_ANSWER, 4);
         let (now_ms, again) = next_send_ms(&mut delivery);
-        delivery.failed(again.batch, &failure(Certainty::Ambiguous), now_ms);
+        end(&mut delivery, again.batch, NO_ANSWER, now_ms);
         next_send_ms(&mut delivery);
         assert_eq!(delivery.counts().possibly_duplicated, duplicated);
     }
@@ -204,11 +233,11 @@ fn one_request_a_connection_until_the_server_keeps_our_ids() {
     push(&mut delivery, 0, 60, 0, 10);
     let first = sends(&mut delivery, 1);
     assert_eq!(first.iter().map(|send| send.connection).collect::<Vec<_>>(), [0, 1]);
-    assert!(delivery.wants_proof(first[0].batch));
-    delivery.answered(first[0].batch, &answer(201), Some(true), 2);
+    assert_eq!(delivery.id_check(first[0].batch), IdCheck::All);
+    end_with(&mut delivery, first[0].batch, Verdict::Stored, Ids::Ours, 2);
     let more = sends(&mut delivery, 2);
-    assert_eq!(more.iter().map(|send| send.connection).collect::<Vec<_>>(), [0, 0, 1]);
-    assert!(!delivery.wants_proof(more[0].batch), "checked a moment ago");
+    assert_eq!(more.iter().map(|send| send.connection).collect::<Vec<_>>(), [0, 0], "and not of 1");
+    assert_eq!(delivery.id_check(more[0].batch), IdCheck::First, "checked a moment ago");
 }
 
 #[test]
@@ -216,13 +245,13 @@ fn nothing_is_put_behind_a_request_that_hangs() {
     let mut delivery = machine(limits());
     push(&mut delivery, 0, 10, 0, 10);
     let proof = sends(&mut delivery, 1)[0];
-    delivery.answered(proof.batch, &answer(201), Some(true), 2);
+    end_with(&mut delivery, proof.batch, Verdict::Stored, Ids::Ours, 2);
     push(&mut delivery, 10, 10, 0, 10);
     let hanging = sends(&mut delivery, 3)[0];
     push(&mut delivery, 20, 30, 0, 10);
     let others = sends(&mut delivery, 1_000);
     assert!(others.iter().all(|send| send.connection != hanging.connection), "{others:?}");
-    assert_eq!(others.len(), 2);
+    assert_eq!(others.len(), 1);
 }
 
 #[test]
@@ -233,7 +262,7 @@ fn a_batch_too_big_is_halved_until_it_fits() {
     let mut settled = Vec::new();
     while let Some(send) = waiting.pop() {
         let too_big = events(&delivery, &send) > 3;
-        delivery.answered(send.batch, &answer(if too_big { 413 } else { 201 }), None, 2);
+        end(&mut delivery, send.batch, if too_big { TOO_BIG } else { Verdict::Stored }, 2);
         settled.extend(delivery.take_settlements());
         waiting.extend(sends(&mut delivery, 2));
     }
@@ -257,7 +286,7 @@ fn a_misdirected_batch_is_held_however_often_it_is_answered() {
     let mut send = sends(&mut delivery, 1)[0];
     let mut now_ms = 1;
     for _ in 0..50 {
-        delivery.answered(send.batch, &answer(404), None, now_ms);
+        end(&mut delivery, send.batch, Verdict::Misrouted { is_ambiguous: false }, now_ms);
         let (next_ms, next) = next_send_ms(&mut delivery);
         assert!((1_000..=91_000).contains(&(next_ms - now_ms)));
         (now_ms, send) = (next_ms, next);
@@ -272,11 +301,11 @@ fn a_batch_is_given_up_only_after_the_configured_retries() {
     let mut send = sends(&mut delivery, 1)[0];
     let mut now_ms = 1;
     for _ in 0..2 {
-        delivery.failed(send.batch, &failure(Certainty::Ambiguous), now_ms);
+        end(&mut delivery, send.batch, NO_ANSWER, now_ms);
         assert!(delivery.take_settlements().is_empty());
         (now_ms, send) = next_send_ms(&mut delivery);
     }
-    delivery.failed(send.batch, &failure(Certainty::NotProcessed), now_ms);
+    end(&mut delivery, send.batch, Verdict::NotConnected, now_ms);
     assert_eq!(delivery.take_settlements()[0].outcome, Outcome::GaveUp);
 }
 
@@ -285,19 +314,19 @@ fn the_time_without_a_free_connection_is_blocked_and_not_late() {
     let mut delivery = machine(Limits { connections_max: 1, ..limits() });
     push(&mut delivery, 0, 10, 0, 10);
     let slow = sends(&mut delivery, 1)[0];
-    delivery.first_byte(slow.batch, 1);
+    delivery.first_byte(slow.batch, false, 1);
     push(&mut delivery, 10, 5, 10, 10);
     assert!(sends(&mut delivery, 110).is_empty(), "due, and the only connection is busy");
-    delivery.answered(slow.batch, &answer(201), None, 400);
+    end(&mut delivery, slow.batch, Verdict::Stored, 400);
     let send = sends(&mut delivery, 400)[0];
-    delivery.first_byte(send.batch, 403);
+    delivery.first_byte(send.batch, false, 403);
     assert_eq!(
         delivery.lateness().late_ms.max(),
         3,
         "only what passed after a connection was free"
     );
-    assert_eq!(delivery.blocked_ms(500).of(super::Cause::ServerSlow), 290);
-    assert_eq!(delivery.blocked_ms(500).of(super::Cause::NoConnection), 0);
+    assert_eq!(delivery.blocked_ms(500).of(Cause::ServerSlow), 290);
+    assert_eq!(delivery.blocked_ms(500).of(Cause::NoConnection), 0);
 }
 
 #[test]
@@ -305,14 +334,15 @@ fn whereabouts_name_every_record() {
     let mut delivery = machine(limits());
     push(&mut delivery, 0, 23, 0, 10);
     let cut = sends(&mut delivery, 1);
-    delivery.failed(cut[0].batch, &failure(Certainty::Ambiguous), 2);
+    end(&mut delivery, cut[0].batch, NO_ANSWER, 2);
     let whereabouts = delivery.whereabouts();
-    let expected = Whereabouts { in_flight: 10, retrying: 10, unsent: 3 };
+    let expected = Whereabouts { in_flight: 10, retrying: 10, unsent: 3, set_apart: 0 };
     assert_eq!(whereabouts, expected);
-    let ambiguous =
-        |delivery: &Delivery| -> u32 { delivery.ambiguous_spans().map(|span| span.count).sum() };
+    let ambiguous = |delivery: &Delivery| -> u32 {
+        delivery.ambiguous_spans().iter().map(|span| span.count).sum()
+    };
     assert_eq!(ambiguous(&delivery), 10);
-    delivery.first_byte(cut[1].batch, 3);
+    delivery.first_byte(cut[1].batch, false, 3);
     assert_eq!(ambiguous(&delivery), 20, "the server may have seen it");
 }
 
@@ -328,8 +358,8 @@ fn eviction_takes_the_oldest_blocks_that_are_not_on_their_way_whole_and_nothing_
     }
     delivery.flush();
     let first = sends(&mut delivery, 10)[0];
-    delivery.first_byte(first.batch, 10);
-    delivery.failed(first.batch, &failure(Certainty::Ambiguous), 11);
+    delivery.first_byte(first.batch, false, 10);
+    end(&mut delivery, first.batch, NO_ANSWER, 11);
     let second = sends(&mut delivery, 12)[0];
     delivery.evict(&[0, 1, 2, 3, 4], 2);
     let evicted: Vec<_> = delivery.take_settlements();
@@ -342,13 +372,13 @@ fn eviction_takes_the_oldest_blocks_that_are_not_on_their_way_whole_and_nothing_
     // Blocks 1 and 2 are on their way; of block 0's batch, block 1's records stay.
     assert_eq!(spans, [(0, 0, 5, true), (3, 0, 5, false)]);
     let whereabouts = delivery.whereabouts();
-    assert_eq!(whereabouts, Whereabouts { in_flight: 10, retrying: 5, unsent: 8 });
-    delivery.answered(second.batch, &answer(201), None, 20);
+    assert_eq!(whereabouts, Whereabouts { in_flight: 10, retrying: 5, unsent: 8, set_apart: 0 });
+    end(&mut delivery, second.batch, Verdict::Stored, 20);
     let mut left = 0;
     for now_ms in 20..2_000 {
         for send in sends(&mut delivery, now_ms) {
-            left += delivery.batch(send.batch).expect("sent").events;
-            delivery.answered(send.batch, &answer(201), None, now_ms);
+            left += delivery.batch(send.batch).expect("sent").events();
+            end(&mut delivery, send.batch, Verdict::Stored, now_ms);
         }
     }
     assert_eq!(left, 13, "what was kept is delivered");
@@ -364,24 +394,21 @@ fn an_outage_is_probed_by_one_batch_at_a_time_and_the_others_grow() {
         next_index += 1;
         for send in sends(&mut delivery, now_ms) {
             tries += 1;
-            delivery.failed(send.batch, &failure(Certainty::NotProcessed), now_ms);
+            end(&mut delivery, send.batch, Verdict::NotConnected, now_ms);
         }
     }
     assert!((5..40).contains(&tries), "{tries} tries in 20 s");
     assert!(delivery.batches.len() <= 2, "records wait uncut: {}", delivery.batches.len());
     let blocked = delivery.blocked_ms(20_000);
     let of = |cause| blocked.of(cause);
-    assert!(
-        of(super::Cause::NoConnection) > 19_000 && of(super::Cause::ServerSlow) == 0,
-        "{blocked:?}"
-    );
+    assert!(of(Cause::NoConnection) > 19_000 && of(Cause::ServerSlow) == 0, "{blocked:?}");
     // Back again: everything goes out at once, and none of the wait counts as late.
     let mut now_ms = 20_000;
     while delivery.whereabouts() != Whereabouts::default() {
         now_ms += 1;
         for send in sends(&mut delivery, now_ms) {
-            delivery.first_byte(send.batch, now_ms);
-            delivery.answered(send.batch, &answer(201), Some(true), now_ms);
+            delivery.first_byte(send.batch, false, now_ms);
+            end_with(&mut delivery, send.batch, Verdict::Stored, Ids::Ours, now_ms);
         }
         delivery.flush();
     }
@@ -394,15 +421,15 @@ fn idle_connections_do_not_hide_that_the_server_has_gone() {
     let mut delivery = machine(limits());
     push(&mut delivery, 0, 20, 0, 10);
     for send in sends(&mut delivery, 1) {
-        delivery.first_byte(send.batch, 1);
-        delivery.answered(send.batch, &answer(201), Some(true), 2);
+        delivery.first_byte(send.batch, false, 1);
+        end_with(&mut delivery, send.batch, Verdict::Stored, Ids::Ours, 2);
     }
     let mut tries = 0;
     for now_ms in 10_000..30_000 {
         push(&mut delivery, 20 + now_ms as u32, 1, now_ms, 10);
         for send in sends(&mut delivery, now_ms) {
             tries += 1;
-            delivery.failed(send.batch, &failure(Certainty::NotProcessed), now_ms);
+            end(&mut delivery, send.batch, Verdict::NotConnected, now_ms);
         }
     }
     assert!((5..40).contains(&tries), "{tries} tries in 20 s");
@@ -413,9 +440,8 @@ fn a_request_that_no_server_looked_at_is_no_try() {
     let mut delivery = machine(Limits { retries_max: Some(0), ..limits() });
     push(&mut delivery, 0, 10, 0, 10);
     let send = sends(&mut delivery, 1)[0];
-    delivery.first_byte(send.batch, 1);
-    let behind_a_close = Failure { certainty: Certainty::NotProcessed, cause: Cause::EndedEarlier };
-    delivery.failed(send.batch, &behind_a_close, 2);
+    delivery.first_byte(send.batch, false, 1);
+    end(&mut delivery, send.batch, Verdict::Skipped, 2);
     assert_eq!(sends(&mut delivery, 2).len(), 1, "sent again at once");
     assert!(delivery.take_settlements().is_empty());
 }
@@ -425,7 +451,7 @@ fn nothing_follows_on_a_connection_whose_answers_come_late() {
     let mut delivery = machine(Limits { connections_max: 1, ..limits() });
     push(&mut delivery, 0, 10, 0, 10);
     let proof = sends(&mut delivery, 1)[0];
-    delivery.answered(proof.batch, &answer(201), Some(true), 300);
+    end_with(&mut delivery, proof.batch, Verdict::Stored, Ids::Ours, 300);
     push(&mut delivery, 10, 30, 300, 10);
     assert_eq!(sends(&mut delivery, 301).len(), 1);
 }
@@ -436,10 +462,9 @@ fn one_event_that_is_too_big_does_not_make_the_other_batches_small() {
     push(&mut delivery, 0, 10, 0, 10);
     let mut waiting = sends(&mut delivery, 1);
     while let Some(send) = waiting.pop() {
-        let spans = &delivery.batch(send.batch).unwrap().spans;
-        let has_culprit =
-            spans.iter().any(|span| (span.first..span.first + span.count).contains(&7));
-        delivery.answered(send.batch, &answer(if has_culprit { 413 } else { 201 }), None, 2);
+        let records = &delivery.batch(send.batch).unwrap().records;
+        let has_culprit = records.iter().any(|record| record.index == 7);
+        end(&mut delivery, send.batch, if has_culprit { TOO_BIG } else { Verdict::Stored }, 2);
         waiting.extend(sends(&mut delivery, 2));
     }
     let settled = delivery.take_settlements();
@@ -464,38 +489,8 @@ fn larger_batches_are_tried_after_a_minute_and_again_a_minute_after_a_refusal() 
         assert_eq!(events(&delivery, &waiting[0]), expected, "at {at_ms} ms");
         while let Some(send) = waiting.pop() {
             let too_big = events(&delivery, &send) > 1_500;
-            delivery.answered(send.batch, &answer(if too_big { 413 } else { 201 }), None, now_ms);
+            end(&mut delivery, send.batch, if too_big { TOO_BIG } else { Verdict::Stored }, now_ms);
             waiting.extend(sends(&mut delivery, now_ms));
         }
     }
-}
-
-#[test]
-fn the_proof_is_asked_for_again_after_a_thousand_answers_and_may_fail() {
-    let mut delivery = machine(Limits { connections_max: 1, ..limits() });
-    let mut asked = Vec::new();
-    for number in 0..2_001 {
-        push(&mut delivery, number, 1, 0, 10);
-        delivery.flush();
-        let send = sends(&mut delivery, 1)[0];
-        let wants_proof = delivery.wants_proof(send.batch);
-        asked.extend(wants_proof.then_some(number));
-        delivery.answered(send.batch, &answer(201), wants_proof.then_some(true), 2);
-        delivery.take_settlements();
-    }
-    assert_eq!(asked, [0, 1_000, 2_000]);
-
-    // It has stopped to keep them, as the answer to a resend shows: what was harmless is not.
-    assert!(delivery.is_idempotent());
-    push(&mut delivery, 3_000, 10, 0, 10);
-    delivery.flush();
-    let send = sends(&mut delivery, 3)[0];
-    delivery.first_byte(send.batch, 3);
-    delivery.failed(send.batch, &failure(Certainty::Ambiguous), 4);
-    let (now_ms, again) = next_send_ms(&mut delivery);
-    assert_eq!(delivery.counts().possibly_duplicated, 0);
-    assert!(delivery.wants_proof(again.batch), "another connection");
-    delivery.answered(again.batch, &answer(201), Some(false), now_ms);
-    assert_eq!(delivery.counts().possibly_duplicated, 10);
-    assert!(!delivery.is_idempotent());
 }

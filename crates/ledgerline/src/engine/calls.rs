@@ -46,6 +46,10 @@ pub(super) struct Calls {
     must_take: bool,
     /// Every handle is gone: there is nobody to listen to.
     is_abandoned: bool,
+    /// When to look again whether flushes wait only for what is set apart.
+    next_apart_ms: u64,
+    /// A close has had what is set apart tried once more.
+    has_tried_apart: bool,
 }
 
 #[derive(Debug)]
@@ -104,7 +108,8 @@ impl Calls {
         let flushes = self.flushes.iter().map(|flush| flush.deadline_ms);
         let closing = self.closing.iter();
         let closing = closing.map(|it| it.last_try_ms.unwrap_or(it.deadline_ms));
-        flushes.chain(closing).min()
+        let apart = (self.next_apart_ms > 0).then_some(self.next_apart_ms);
+        flushes.chain(closing).chain(apart).min()
     }
 
     /// Whether it is time for the last try before a close gives up. True once.
@@ -186,9 +191,15 @@ impl Engine {
 
     /// Answers the flushes whose records are settled, and those whose time is up.
     pub(super) fn answer_flushes(&mut self, now_ms: u64) {
+        let looks_apart = self.looks_apart(now_ms);
         for flush in std::mem::take(&mut self.calls.flushes) {
-            if self.driver.has_reached(&flush.targets) {
-                let answer = self.flushed(&flush);
+            let apart = match self.driver.has_reached(&flush.targets) {
+                true => Some(0),
+                false if looks_apart => self.driver.apart_below(&flush.targets),
+                false => None,
+            };
+            if let Some(apart) = apart {
+                let answer = self.flushed(&flush, apart);
                 flush.reply.send(answer);
             } else if now_ms >= flush.deadline_ms {
                 let unsettled = self.unsettled(flush.deadline);
@@ -199,11 +210,39 @@ impl Engine {
         }
     }
 
-    /// Whether a close has come to its end: everything settled, or dropped at the deadline.
+    /// Whether to look, at this moment, if what flushes wait for is set apart: each look takes as
+    /// long as there are pending records.
+    fn looks_apart(&mut self, now_ms: u64) -> bool {
+        let is_wanted = self.calls.has_flushes() && self.driver.apart() > 0;
+        if !is_wanted {
+            self.calls.next_apart_ms = 0;
+        }
+        if !is_wanted || now_ms < self.calls.next_apart_ms {
+            return false;
+        }
+        self.calls.next_apart_ms = now_ms + APART_INTERVAL_MS;
+        true
+    }
+
+    /// Whether a close waits for nothing but what is set apart. Each of its types is tried once.
+    fn is_only_apart(&mut self, now_ms: u64) -> bool {
+        if self.driver.accounts().pending != self.driver.apart() {
+            return false;
+        }
+        if !std::mem::replace(&mut self.calls.has_tried_apart, true) {
+            self.delivery.retry_apart();
+            self.calls.next_apart_ms = now_ms; // The next turn sends them.
+            return false;
+        }
+        !self.delivery.is_apart_busy(now_ms)
+    }
+
+    /// Whether a close has come to its end: everything settled, or dropped at the deadline or when
+    /// nothing is left but what is set apart.
     pub(super) fn is_finished(&mut self, now_ms: u64) -> bool {
         let Some(closing) = &self.calls.closing else { return false };
         let (deadline, lost_before) = (closing.deadline, closing.lost_before);
-        let is_late = now_ms >= closing.deadline_ms;
+        let is_late = now_ms >= closing.deadline_ms || self.is_only_apart(now_ms);
         let is_busy = self.driver.accounts().pending > 0 || self.redelivery.is_under_way();
         if is_busy && !is_late {
             return false;
@@ -265,9 +304,12 @@ impl Engine {
         Last { closed, report: Some(report) }
     }
 
-    fn flushed(&self, flush: &PendingFlush) -> Result<Flushed, FlushError> {
+    fn flushed(&self, flush: &PendingFlush, apart: u64) -> Result<Flushed, FlushError> {
         self.driver.verify().map_err(FlushError::Imbalance)?;
         let lost = self.lost().since(flush.lost_before);
+        if apart > 0 {
+            return Err(FlushError::SetApart { events: apart, lost });
+        }
         if lost.total() > 0 {
             return Err(FlushError::Lost(lost));
         }
@@ -290,13 +332,15 @@ impl Engine {
     fn unsettled(&self, deadline: Duration) -> Unsettled {
         let accounts = self.driver.accounts();
         let whereabouts = self.delivery.whereabouts();
-        let sent = whereabouts.in_flight + whereabouts.retrying;
+        let set_apart = self.driver.apart();
+        let sent = whereabouts.in_flight + whereabouts.retrying + whereabouts.set_apart;
         Unsettled {
             deadline,
             in_flight: whereabouts.in_flight,
             retrying: whereabouts.retrying,
             // What the machine doesn't hold is still in the lanes.
             unsent: accounts.pending.saturating_sub(sent),
+            set_apart,
             accounts,
         }
     }
@@ -306,5 +350,7 @@ fn deadline_ms(now_ms: u64, deadline: Duration) -> u64 {
     now_ms.saturating_add(u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Between two looks at what is set apart.
+const APART_INTERVAL_MS: u64 = 10;
 /// Calls of a kind that may wait at a time.
 const PENDING_MAX: usize = 1_024;

@@ -29,7 +29,8 @@ impl Lines {
         buffer_utilization: impl FnOnce() -> u64,
         now_ms: u64,
     ) {
-        let Some((reason, batch_size_before_flush)) = batch.cut.filter(|_| batch.attempts == 1)
+        let Some((reason, batch_size_before_flush)) =
+            batch.past.cut.filter(|_| batch.past.attempts == 1)
         else {
             return;
         };
@@ -38,11 +39,11 @@ impl Lines {
         if !tracing::enabled!(Level::DEBUG) {
             return;
         }
-        let oldest_ms = batch.moments.iter().map(|moment| moment.accepted_ms).min();
+        let oldest_ms = batch.records.iter().map(|record| record.accepted_ms).min();
         tracing::debug!(
             tick = self.tick,
             elapsed_since_last_flush_ms = now_ms - last_flush_ms,
-            batch_size = batch.events,
+            batch_size = batch.events(),
             batch_size_before_flush,
             buffer_utilization = buffer_utilization(),
             expected_interval_ms,
@@ -54,8 +55,9 @@ impl Lines {
 
     /// A batch was answered.
     pub(super) fn written(&mut self, batch: &Batch, status: u16, now_ms: u64) {
-        let (batch_size, attempt) = (batch.events, batch.attempts);
-        let duration_ms = now_ms.saturating_sub(batch.begun_ms);
+        let (batch_size, attempt) = (batch.events(), batch.past.attempts);
+        let duration_ms =
+            now_ms.saturating_sub(batch.flight().map_or(now_ms, |flight| flight.begun_ms));
         if status == 201 || status == 202 {
             tracing::debug!(batch_size, duration_ms, attempt, status, "audit batch written");
         } else {

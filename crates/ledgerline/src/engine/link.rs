@@ -36,6 +36,15 @@ impl Wire {
         }
     }
 
+    /// Leaves this socket after its last answer.
+    pub(super) fn renew(&self, socket: u64) {
+        match self {
+            Self::Http(connection) => connection.renew(socket),
+            #[cfg(feature = "testing")]
+            Self::Memory(_) => {}
+        }
+    }
+
     /// Whether it has an open socket.
     pub(super) fn is_open(&self) -> bool {
         match self {

@@ -118,7 +118,7 @@ impl LostRing {
     pub(super) fn count_doubtful(&mut self, numbers: &[u64]) -> u64 {
         let mut doubtful = 0;
         self.change(numbers, |entry| {
-            let Doubt { is_ambiguous, is_counted } = &mut entry.doubt;
+            let Doubt { is_ambiguous, is_counted, .. } = &mut entry.doubt;
             doubtful += u64::from(*is_ambiguous && !*is_counted);
             *is_counted |= *is_ambiguous;
         });

@@ -8,12 +8,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use ledgerline_transport::{Answer, Certainty, What};
+use ledgerline_transport::{Answer, What};
 
 use super::Engine;
 use super::link::Wire;
 use super::lost_ring::{Again, LostRing};
-use crate::delivery::{Verdict, judge};
+use crate::sink::http::{
+    ids,
+    verdict::{Verdict, judge, judge_failure},
+};
 
 #[derive(Debug)]
 pub(super) struct Redelivery {
@@ -131,7 +134,7 @@ impl Engine {
         match result {
             Ok(answer) => self.on_redelivery_answer(&again, answer, now_ms),
             Err(failure) => {
-                if failure.certainty == Certainty::Ambiguous {
+                if judge_failure(failure).is_ambiguous() {
                     self.doubt_redelivery(&again);
                 }
                 if !failure.cause.is_without_connection() {
@@ -143,9 +146,11 @@ impl Engine {
     }
 
     fn on_redelivery_answer(&mut self, again: &Again, answer: &Answer, now_ms: u64) {
-        let verdict = judge(answer);
-        let is_stored = matches!(verdict, Verdict::Stored | Verdict::Queued);
-        let is_strange = is_stored && !self.names_first(again, answer);
+        let verdict = judge(answer, again.numbers.len());
+        if verdict.is_ambiguous() {
+            self.doubt_redelivery(again);
+        }
+        let is_strange = verdict.is_success() && !self.names_first(again, answer);
         self.redelivery.strange = if is_strange { self.redelivery.strange + 1 } else { 0 };
         match verdict {
             _ if is_strange && self.redelivery.strange <= STRANGE_MAX => {
@@ -155,23 +160,18 @@ impl Engine {
                 self.pause_redelivery(0, now_ms);
             }
             Verdict::Stored | Verdict::Queued => self.redelivered(again, now_ms),
-            Verdict::TooBig | Verdict::Refused { .. } => {
+            Verdict::TooBig { .. } | Verdict::Refused { .. } => {
                 self.redelivery_refused(again, answer.status, now_ms);
-                self.redelivery.is_searching = verdict != Verdict::TooBig;
+                self.redelivery.is_searching = matches!(verdict, Verdict::Refused { .. });
             }
-            Verdict::Later { after_ms } => self.pause_redelivery(after_ms, now_ms),
+            Verdict::Overloaded { after_ms: Some(after_ms) } => {
+                self.pause_redelivery(after_ms, now_ms);
+            }
             Verdict::Unauthorized => {
                 self.credentials.refused(now_ms);
                 self.pause_redelivery(0, now_ms);
             }
-            Verdict::Retry { is_ambiguous } => {
-                if is_ambiguous {
-                    self.doubt_redelivery(again);
-                }
-                self.redelivery.give_way(again, now_ms);
-                self.pause_redelivery(0, now_ms);
-            }
-            Verdict::Hold => {
+            _ => {
                 self.redelivery.give_way(again, now_ms);
                 self.pause_redelivery(0, now_ms);
             }
@@ -219,7 +219,7 @@ impl Engine {
     fn names_first(&self, again: &Again, answer: &Answer) -> bool {
         answer.status != 201
             || !self.delivery.is_idempotent()
-            || memchr::memmem::find(&answer.body, again.first_id.as_bytes()).is_some()
+            || ids::names(&answer.body, again.first_id.as_bytes())
     }
 
     fn pause_redelivery(&mut self, pause_min_ms: u64, now_ms: u64) {

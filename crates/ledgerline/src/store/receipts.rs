@@ -139,6 +139,8 @@ impl Inner {
         match (standing, stage) {
             (Standing::Forgotten, _) => Some(Err(WaitError::Forgotten)),
             (_, Stage::Accepted) | (Standing::Sent, Stage::Sent) => Some(Ok(standing)),
+            (Standing::SetApart, Stage::Sent) => Some(Ok(standing)), // Or others like it were.
+            (Standing::SetApart, _) => Some(Err(WaitError::SetApart)),
             (Standing::Settled { outcome, .. }, _) if outcome.is_delivered() => Some(Ok(standing)),
             // It was answered, so it was sent.
             (Standing::Settled { outcome: Outcome::DeadLettered, .. }, Stage::Sent) => {

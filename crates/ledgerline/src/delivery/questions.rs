@@ -1,0 +1,125 @@
+//! What others may ask of the machine.
+
+use ledgerline_core::Record;
+
+use super::batch::{Batch, Place, Role, Span, spans};
+use super::{
+    BatchId, BlockedMs, Cause, Counts, Delivery, IdCheck, Lateness, SetApart, Whereabouts,
+};
+
+impl Delivery {
+    pub(crate) fn batch(&self, batch: BatchId) -> Option<&Batch> {
+        self.batches.get(&batch)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    pub(crate) fn lateness(&self) -> &Lateness {
+        &self.lateness
+    }
+
+    pub(crate) fn blocked_ms(&self, now_ms: u64) -> BlockedMs {
+        self.blocked.total(now_ms)
+    }
+
+    /// How much of the ids in an answer to this batch is to be compared.
+    pub(crate) fn id_check(&self, batch: BatchId) -> IdCheck {
+        let flight = self.batches.get(&batch).and_then(Batch::flight);
+        flight.map_or(IdCheck::Nothing, |flight| {
+            self.proofs.check(self.slots.proof(flight.connection), self.now_ms)
+        })
+    }
+
+    pub(crate) fn whereabouts(&self) -> Whereabouts {
+        let mut whereabouts = Whereabouts {
+            unsent: self.gather.len() as u64,
+            set_apart: self.set_apart().iter().map(|apart| apart.events).sum(),
+            retrying: self.suspects.held(),
+            ..Whereabouts::default()
+        };
+        for batch in self.batches.values() {
+            let events = u64::from(batch.events());
+            match (&batch.place, batch.past.attempts) {
+                (Place::InFlight(_), _) => whereabouts.in_flight += events,
+                _ if batch.role == Role::Parked => {}
+                (_, 0) => whereabouts.unsent += events,
+                (_, _) => whereabouts.retrying += events,
+            }
+        }
+        whereabouts
+    }
+
+    /// The records whose outcome at the server is unknown at this moment.
+    pub(crate) fn ambiguous_spans(&self) -> Vec<Span> {
+        let is_ambiguous = |batch: &&Batch| {
+            batch.flight().is_some_and(|flight| flight.is_begun) || batch.past.doubt.is_ambiguous
+        };
+        let batches = self.batches.values().filter(is_ambiguous);
+        let queued = self.suspects.records().filter(|(_, doubt)| doubt.is_ambiguous);
+        let queued: Vec<Record> = queued.map(|(record, _)| *record).collect();
+        batches.flat_map(Batch::spans).chain(spans(&queued)).collect()
+    }
+
+    /// Why the endpoint takes nothing at present.
+    pub(crate) fn unavailable(&self) -> Option<Cause> {
+        self.breaker.cause()
+    }
+
+    /// How many events a batch may have at present.
+    pub(crate) fn events_max_now(&self) -> usize {
+        self.learned.events_max()
+    }
+
+    /// Requests in flight, and how many may be.
+    pub(crate) fn concurrency(&self) -> (usize, usize) {
+        (self.slots.in_flight(), self.window.limit())
+    }
+
+    pub(crate) fn in_flight_bytes(&self) -> u64 {
+        self.in_flight_bytes
+    }
+
+    /// Events that were refused alone since anything was stored.
+    pub(crate) fn refused_lately(&self) -> u32 {
+        self.suspects.refused_in_all()
+    }
+
+    /// Whether the server has shown that it keeps our ids, so that a resend is harmless.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.proofs.is_kept_by_all(self.now_ms)
+    }
+
+    /// What is set apart: events of types that the server refuses, and single events that it
+    /// doesn't store while it stores others.
+    pub(crate) fn set_apart(&self) -> Vec<SetApart> {
+        let mut apart: Vec<_> = self.suspects.set_apart(self.now_ms).collect();
+        for batch in self.batches.values().filter(|batch| batch.role == Role::Parked) {
+            if let Some(event_type) = &batch.past.event_type {
+                let held_ms = self.now_ms.saturating_sub(batch.records[0].accepted_ms);
+                match apart.iter_mut().find(|other| other.event_type == *event_type) {
+                    Some(other) => {
+                        other.events += 1;
+                        other.oldest_ms = other.oldest_ms.max(held_ms);
+                    }
+                    None => apart.push(SetApart {
+                        event_type: event_type.clone(),
+                        events: 1,
+                        oldest_ms: held_ms,
+                        reason: batch.past.reason.clone(),
+                    }),
+                }
+            }
+        }
+        apart
+    }
+
+    /// Whether something that is set apart is being tried, or about to be.
+    pub(crate) fn is_apart_busy(&self, now_ms: u64) -> bool {
+        let is_tried = |batch: &Batch| {
+            batch.role == Role::Parked && matches!(batch.place, Place::InFlight(_) | Place::Ready)
+        };
+        self.suspects.is_apart_busy(now_ms) || self.batches.values().any(is_tried)
+    }
+}

@@ -1,0 +1,4 @@
+//! DataStorage over HTTP.
+
+pub(crate) mod ids;
+pub(crate) mod verdict;
