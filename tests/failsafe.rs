@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ledgerline::{Cause, Config, LossHook, Settled, Store};
-use ledgerline_testkit::{Log, Reply, Scripted, WAIT, config, event};
+use ledgerline_testkit::{Gate, Log, Reply, Request, Scripted, WAIT, config, event};
 use sentry_core::test::TestTransport;
 use sentry_core::{Client, ClientOptions, Hub, Level};
 use serde_json::Value;
@@ -213,4 +213,105 @@ fn the_dead_letters_before_the_fuse_blew_are_listed() {
     assert!(dead.iter().all(|it| line.contains(&it.event_id)), "{line}");
     assert_eq!(store.resend_dead_letters(), dead.len());
     store.close(Duration::ZERO).unwrap_err();
+}
+
+/// Refuses each event of that kind by itself, in words of its own; stores the others.
+fn choosy(request: &Request) -> Reply {
+    let bad = request.events.iter().position(|event| event.correlation_id == "rr-bad");
+    let Some(index) = bad else { return Reply::Store };
+    let detail = r#"event at \"place\":\n namespace is too long"#;
+    let body = format!(
+        r#"{{"type":"problems/validation-error","status":400,"detail":"{detail}",
+            "reason":"too_long","field":"namespace","index":{index}}}"#
+    );
+    let head = "content-type: application/problem+json\r\n".to_owned();
+    Reply::Answer { status: 400, head, body }
+}
+
+#[test]
+fn a_dead_letter_has_its_reason_everywhere() {
+    const DETAIL: &str = r#"event at "place":\n namespace is too long"#;
+    let (_alone, log) = Log::alone();
+    let server = Scripted::start(choosy);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let mut config = config(&server.url());
+    config.on_loss = Some(LossHook::new({
+        let told = Arc::clone(&told);
+        move |loss| {
+            let reason = loss.reason.map(ToString::to_string);
+            told.lock().unwrap_or_else(PoisonError::into_inner).push((loss.events, reason));
+        }
+    }));
+    let store = Store::start(config).unwrap();
+    for name in ["rr-1", "rr-bad", "rr-2"] {
+        store.record(&event(name)).unwrap();
+    }
+    store.flush(WAIT).unwrap_err();
+
+    let lost = store.lost_events();
+    assert_eq!((lost.len(), lost[0].outcome), (1, Settled::DeadLettered));
+    let reason = lost[0].reason.as_deref().expect("the server gave one");
+    assert_eq!((reason.status, &*reason.detail, reason.index), (400, DETAIL, Some(0)));
+    let (rule, field) = (reason.rule.as_deref(), reason.field.as_deref());
+    assert_eq!((rule, field), (Some("too_long"), Some("namespace")));
+    assert_eq!(*told.lock().unwrap(), [(1, Some(reason.to_string()))]);
+
+    let lines = audit_lines(&log);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!((&lines[0]["status"], &lines[0]["index"]), (&400.into(), &0.into()));
+    assert_eq!((&lines[0]["reason"], &lines[0]["field"]), (&DETAIL.into(), &"namespace".into()));
+    log.wait_for("audit requests failed", WAIT);
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("audit requests failed")).unwrap();
+    assert!(line.contains("status 400: event at") && line.contains("field namespace"), "{line}");
+    let report = store.close(WAIT).unwrap().report;
+    assert_eq!((report.dead_letters.invalid, report.accounts.dead_lettered), (1, 1));
+}
+
+#[test]
+fn words_of_the_server_are_logged_whatever_the_status() {
+    let (_alone, log) = Log::alone();
+    let head = "content-type: application/problem+json\r\n".to_owned();
+    let words = "x".repeat(1_000);
+    let body = format!(r#"{{"status":403,"detail":"not in this\r\nnamespace {words}"}}"#);
+    let denied = Reply::Answer { status: 403, head, body };
+    let server = Scripted::replying([denied, Reply::Store]);
+    let store = Store::start(config(&server.url())).unwrap();
+    store.record(&event("rr-1")).unwrap();
+    log.wait_for(r"status 403: not in this\r\nnamespace xxx", WAIT);
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("status 403: not")).unwrap();
+    assert!(line.chars().filter(|letter| *letter == 'x').count() < 300, "{line}");
+    store.close(WAIT).unwrap();
+}
+
+#[test]
+fn what_a_close_drops_keeps_its_reason_and_its_doubt() {
+    let (_alone, _log) = Log::alone();
+    let gate = Gate::new();
+    let head = "content-type: application/problem+json\r\n".to_owned();
+    let body = r#"{"status":503,"detail":"the database is down"}"#.to_owned();
+    let down = Reply::Answer { status: 503, head, body };
+    let server = Scripted::start({
+        let gate = gate.clone();
+        move |request| if request.number == 0 { down.clone() } else { Reply::Hang.after(&gate) }
+    });
+    let doubts = Arc::new(Mutex::new(0));
+    let mut config = config(&server.url());
+    config.on_loss = Some(LossHook::new({
+        let doubts = Arc::clone(&doubts);
+        move |loss| {
+            let mut doubts = doubts.lock().unwrap_or_else(PoisonError::into_inner);
+            *doubts += if loss.is_possibly_stored { loss.events } else { 0 };
+        }
+    }));
+    let store = Store::start(config).unwrap();
+    store.record(&event("rr-1")).unwrap();
+    server.wait_for_requests(2, WAIT);
+    store.close(Duration::ZERO).unwrap_err();
+    let lost = store.lost_events();
+    let reason = lost[0].reason.as_deref().expect("the last answer");
+    assert_eq!((lost[0].outcome, &*reason.detail), (Settled::Closed, "the database is down"));
+    assert_eq!((store.accounts().possibly_stored, *doubts.lock().unwrap()), (1, 1));
+    gate.open();
 }

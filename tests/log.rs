@@ -4,9 +4,12 @@
 
 use std::time::{Duration, Instant};
 
+use ledgerline::metrics::Metrics;
 use ledgerline::testing::{Fault, MemoryStorage};
 use ledgerline::{Json, Store};
-use ledgerline_testkit::{Gate, Log, Reply, Scripted, WAIT, config, event};
+use ledgerline_testkit::{Gate, Log, Reply, Scripted, StoredEvent, WAIT, config, event};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 
 /// The first line with these words, in which all of these fields are.
 #[track_caller]
@@ -172,4 +175,50 @@ fn queued_instead_of_stored_is_said_when_it_begins_and_when_it_ends() {
     assert_eq!(count(&log, "DataStorage queues"), 1, "{}", log.text());
     assert_eq!(count(&log, "DataStorage has queued"), 1, "{}", log.text());
     assert!(!store.health().is_running);
+}
+
+#[test]
+fn a_type_that_is_refused_is_named_everywhere() {
+    let (_alone, log) = Log::alone();
+    let server = Scripted::start(|request| {
+        let is_bad = |event: &StoredEvent| event.correlation_id == "rr-bad";
+        if request.events.iter().any(is_bad) {
+            let head = "content-type: application/problem+json\r\n".to_owned();
+            let body = r#"{"status":400,"detail":"no such shape"}"#.to_owned();
+            Reply::Answer { status: 400, head, body }
+        } else {
+            Reply::Store
+        }
+    });
+    let store = Store::start(config(&server.url())).unwrap();
+    let mut bad = event("rr-bad");
+    bad.event_type = "gateway.signal.unknown";
+    for _ in 0..100 {
+        store.record(&bad).unwrap();
+    }
+    until(|| {
+        store.record(&event("rr-1")).unwrap(); // It is the type, not the server.
+        let _ = store.flush(Duration::from_millis(20));
+        count(&log, "audit events of a type are set apart") > 0
+    });
+    assert_line(
+        &log,
+        "audit events of a type are set apart",
+        &["WARN", "gateway.signal.unknown", "status 400: no such shape"],
+    );
+    until(|| store.health().set_apart.iter().any(|apart| apart.events > 50));
+    let health = store.health();
+    assert_eq!(&*health.set_apart[0].event_type, "gateway.signal.unknown");
+    let reason = health.set_apart[0].reason.as_deref().expect("the server gave one");
+    assert_eq!(&*reason.detail, "no such shape");
+    assert!(health.is_available(), "it stores the others");
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Metrics::new(&store, "gateway")));
+    let mut page = String::new();
+    encode(&mut page, &registry).unwrap();
+    let labels = r#"{service="gateway",event_type="gateway.signal.unknown"}"#;
+    let gauge = format!("ledgerline_events_set_apart{labels}");
+    assert!(page.contains(&gauge), "{page}");
+    store.close(WAIT).unwrap_err();
+    assert_eq!(count(&log, "are set apart"), 1, "{}", log.text());
 }

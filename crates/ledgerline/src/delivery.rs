@@ -16,6 +16,7 @@
 //! [`ended`](Delivery::ended)); what to do (`next_send`, `take_*`, [`next_ms`](Delivery::next_ms));
 //! and questions.
 
+mod abandon;
 mod age;
 mod batch;
 mod breaker;

@@ -13,6 +13,7 @@ mod life;
 mod lines;
 mod link;
 mod lost_ring;
+mod notices;
 mod pulse;
 mod queueing;
 mod rate_limited_log;
@@ -33,7 +34,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::clock::{Clock, wall_clock};
 use crate::config::Config;
-use crate::delivery::{Counts, Delivery, Doubt, Notice, Renewal, Send, Settlement};
+use crate::delivery::{Counts, Delivery, Doubt, Renewal, Send, Settlement};
 use crate::error::{CloseError, StartError};
 use crate::report::{Closed, Report};
 use crate::signal::Signal;
@@ -44,9 +45,9 @@ pub(crate) use self::lost_ring::LostRing;
 pub(crate) use self::pulse::Pulse;
 use self::{
     calls::Calls, credentials::Credentials, failsafe::End, failsafe::Failsafe,
-    failsafe::LOSS_EVENTS_MAX, lines::Lines, link::Wire, pulse::Heart, pulse::Watchdog,
-    rate_limited_log::RateLimitedLog, ready::Readiness, redelivery::Redelivery, snapshot::Snapshot,
-    trouble::Trouble,
+    failsafe::LOSS_EVENTS_MAX, lines::Lines, link::Wire, notices::Notices, pulse::Heart,
+    pulse::Watchdog, rate_limited_log::RateLimitedLog, ready::Readiness, redelivery::Redelivery,
+    snapshot::Snapshot, trouble::Trouble,
 };
 
 /// What the engine leaves when its thread ends.
@@ -104,6 +105,7 @@ pub(crate) struct Engine {
     calls: Calls,
     failures: RateLimitedLog<Trouble>,
     lines: Lines,
+    notices: Notices,
     failsafe: Failsafe,
     heart: Heart,
     snapshot: Snapshot,
@@ -201,6 +203,7 @@ impl Engine {
             calls: Calls::default(),
             failures: RateLimitedLog::new("audit requests failed"),
             lines: Lines::new(),
+            notices: Notices::new(),
             heart: Heart::new(pulse),
             snapshot: Snapshot::default(),
             failsafe: Failsafe::new(
@@ -393,7 +396,7 @@ impl Engine {
             self.has_news = true;
         }
         for notice in self.delivery.take_notices() {
-            self.log_notice(&notice);
+            self.notices.note(notice, &self.driver, self.clock.now_ms());
         }
         let settlements = self.delivery.take_settlements();
         for same in settlements.chunk_by(Settlement::has_same_end) {
@@ -452,11 +455,6 @@ impl Engine {
             self.delivery.dead_letter_apart(&blocks, beyond);
             self.settle();
         }
-    }
-
-    /// Says what delivery has found out about events and limits.
-    fn log_notice(&self, notice: &Notice) {
-        tracing::warn!(?notice, "audit delivery");
     }
 
     /// Gives up whatever is left.

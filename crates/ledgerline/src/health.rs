@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::Cause;
+use crate::delivery::{Cause, SetApart};
 
 /// How a store is, as [`Store::health`](crate::Store::health) tells: the counts and the silence of
 /// this moment, the rest as it was at most a second ago.
@@ -18,6 +18,9 @@ pub struct Health {
     pub is_queueing: bool,
     /// Events that it has only queued, since the engine's start.
     pub queued_by_server: u64,
+    /// Event types whose events are kept, but not waited for: DataStorage refuses them, or doesn't
+    /// store one of them.
+    pub set_apart: Vec<SetApart>,
     /// Events that are held.
     pub pending: u64,
     /// For how long the oldest of them has been held.

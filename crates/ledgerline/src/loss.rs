@@ -72,29 +72,39 @@ pub struct DeadLetters {
     pub invalid: u64,
     /// The event's id belongs to an event with other content.
     pub id_conflict: u64,
+    /// The event was too old when it came.
+    pub too_old: u64,
     /// One event alone is too large.
     pub too_large: u64,
+    /// Events of its type were refused, and there was no room to keep it until they are taken
+    /// again: it was not tried.
+    pub not_tried: u64,
     /// It said nothing, or something else.
     pub other: u64,
 }
 
 impl DeadLetters {
     pub(crate) fn count(&mut self, reason: Option<&ServerReason>, events: u64) {
-        let counter = match reason.map(|reason| reason.status) {
-            Some(400 | 422) => &mut self.invalid,
-            Some(409) => &mut self.id_conflict,
-            Some(413) => &mut self.too_large,
+        let rule = reason.and_then(|reason| reason.rule.as_deref());
+        let counter = match (rule, reason.map(|reason| reason.status)) {
+            (Some(NOT_TRIED), _) => &mut self.not_tried,
+            (Some("too_old"), _) => &mut self.too_old,
+            (_, Some(409)) => &mut self.id_conflict,
+            (_, Some(413)) => &mut self.too_large,
+            (_, Some(400 | 422)) => &mut self.invalid,
             _ => &mut self.other,
         };
         *counter += events;
     }
 
     /// Each class with its count, by the name that metrics have for it.
-    pub fn by_class(&self) -> [(&'static str, u64); 4] {
+    pub fn by_class(&self) -> [(&'static str, u64); 6] {
         [
             ("invalid", self.invalid),
             ("id_conflict", self.id_conflict),
+            ("too_old", self.too_old),
             ("too_large", self.too_large),
+            ("not_tried", self.not_tried),
             ("other", self.other),
         ]
     }
@@ -108,6 +118,8 @@ pub struct ServerReason {
     pub status: u16,
     /// The problem's `detail`: at most 300 characters, control characters escaped. Empty: none.
     pub detail: Box<str>,
+    /// The broken rule in one word, as the problem's `reason` has it: `too_long`, `too_old`.
+    pub rule: Option<Box<str>>,
     /// The field that it names.
     pub field: Option<Box<str>>,
     /// The place of the event that it names, from 0, in the request that was refused.
@@ -126,3 +138,6 @@ impl fmt::Display for ServerReason {
         self.index.map_or(Ok(()), |index| write!(f, ", event {index} of the request"))
     }
 }
+
+/// The rule of events that were not tried.
+pub(crate) const NOT_TRIED: &str = "not_tried";

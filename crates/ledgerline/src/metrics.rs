@@ -13,7 +13,9 @@
 //! | `audit_write_duration_seconds` | histogram, from a request's first byte to its answer |
 //! | `ledgerline_events_queued_by_server_total` | of the delivered ones, those answered with 202 |
 //! | `ledgerline_events_dead_lettered_total` | refused by DataStorage for good |
-//! | `ledgerline_dead_letters_total{class}` | the same: invalid, id_conflict, too_large, other |
+//! | `ledgerline_dead_letters_total{class}` | the same, by class |
+//! | `ledgerline_events_set_apart{event_type}` | kept, but not waited for: their type is refused |
+//! | `ledgerline_set_apart_seconds{event_type}` | age of the oldest of them |
 //! | `ledgerline_events_lost_total{reason}` | dropped: evicted, gave_up, closed, expired |
 //! | `ledgerline_events_refused_total{reason}` | not accepted: full, closed, invalid and so on |
 //! | `ledgerline_events_recovered_total` | of the accepted ones, those of an earlier process |
@@ -58,7 +60,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use crate::delivery::Cause;
+use crate::delivery::{Cause, SetApart};
 use crate::report::Report;
 use crate::store::Store;
 
@@ -182,6 +184,7 @@ impl Page<'_, '_> {
             "class",
             &dead,
         )?;
+        self.set_apart(&report.set_apart)?;
         let restarts = report.restarts.into();
         self.counter("ledgerline_engine_restarts", "Restarts after panics", restarts)?;
         let seconds = |ms: u64| ms as f64 / 1e3;
@@ -245,6 +248,18 @@ impl Page<'_, '_> {
             self.gauge(&format!("ledgerline_{name}"), help, value)?;
         }
         Ok(())
+    }
+
+    fn set_apart(&mut self, apart: &[SetApart]) -> fmt::Result {
+        let events = |it: &SetApart| it.events as f64;
+        let age = |it: &SetApart| it.oldest_ms as f64 / 1e3;
+        let by_type = |value: &dyn Fn(&SetApart) -> f64| -> Vec<_> {
+            apart.iter().map(|it| (&*it.event_type, value(it))).collect()
+        };
+        let (name, help) = ("ledgerline_events_set_apart", "Events kept, but not waited for");
+        self.labelled(MetricType::Gauge, name, help, "event_type", &by_type(&events))?;
+        let (name, help) = ("ledgerline_set_apart_seconds", "Age of the oldest event set apart");
+        self.labelled(MetricType::Gauge, name, help, "event_type", &by_type(&age))
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {

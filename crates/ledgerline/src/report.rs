@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use ledgerline_core::Accounts;
 
-use crate::delivery::{BlockedMs, Cause, Counts, Delivery, FailedTries};
+use crate::delivery::{BlockedMs, Cause, Counts, Delivery, FailedTries, SetApart};
 use crate::loss::DeadLetters;
 
 /// Everything accepted before the flush was settled.
@@ -45,6 +45,8 @@ pub struct Report {
     pub write_count: u64,
     /// All of their times together, in milliseconds.
     pub write_ms_sum: u64,
+    /// What is set apart, by event type.
+    pub set_apart: Vec<SetApart>,
     /// Events that DataStorage has refused for good, by class.
     pub dead_letters: DeadLetters,
     /// Time by the cause for which events were not sent when they were due.
@@ -143,6 +145,7 @@ impl Report {
                 .iter_recorded()
                 .map(|it| it.value_iterated_to() * it.count_at_value())
                 .sum(),
+            set_apart: delivery.set_apart(),
             dead_letters: DeadLetters::default(),
             blocked_ms,
             present,

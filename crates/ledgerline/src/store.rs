@@ -397,6 +397,7 @@ impl Store {
         if let Some(report) = &*inner.latest.lock().unwrap_or_else(PoisonError::into_inner) {
             health.unavailable = report.present.unavailable;
             health.is_queueing = report.present.is_queueing;
+            health.set_apart.clone_from(&report.set_apart);
             health.oldest_pending = Duration::from_millis(report.present.oldest_pending_ms);
         }
         health

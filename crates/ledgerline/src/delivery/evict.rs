@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ledgerline_core::{Outcome, Record};
 
 use super::{BatchId, Delivery, Doubt};
-use crate::loss::ServerReason;
+use crate::loss::{NOT_TRIED, ServerReason};
 
 impl Delivery {
     /// Drops the records of the first `wanted` of these blocks, the oldest first, that have none in
@@ -39,6 +39,7 @@ impl Delivery {
                 Some(untried(&ServerReason {
                     status: 0,
                     detail: "".into(),
+                    rule: None,
                     field: None,
                     index: None,
                 }))
@@ -86,5 +87,5 @@ impl Delivery {
 /// The reason of an event that was not tried, made from that of others of its type.
 fn untried(reason: &ServerReason) -> Arc<ServerReason> {
     let detail = format!("not tried, events of its type are refused: {}", reason.detail).into();
-    Arc::new(ServerReason { detail, index: None, ..reason.clone() })
+    Arc::new(ServerReason { detail, index: None, rule: Some(NOT_TRIED.into()), ..reason.clone() })
 }

@@ -1,8 +1,6 @@
 //! What others may ask of the machine.
 
-use ledgerline_core::Record;
-
-use super::batch::{Batch, Place, Role, Span, spans};
+use super::batch::{Batch, Place, Role};
 use super::{
     BatchId, BlockedMs, Cause, Counts, Delivery, IdCheck, Lateness, SetApart, Whereabouts,
 };
@@ -49,17 +47,6 @@ impl Delivery {
             }
         }
         whereabouts
-    }
-
-    /// The records whose outcome at the server is unknown at this moment.
-    pub(crate) fn ambiguous_spans(&self) -> Vec<Span> {
-        let is_ambiguous = |batch: &&Batch| {
-            batch.flight().is_some_and(|flight| flight.is_begun) || batch.past.doubt.is_ambiguous
-        };
-        let batches = self.batches.values().filter(is_ambiguous);
-        let queued = self.suspects.records().filter(|(_, doubt)| doubt.is_ambiguous);
-        let queued: Vec<Record> = queued.map(|(record, _)| *record).collect();
-        batches.flat_map(Batch::spans).chain(spans(&queued)).collect()
     }
 
     /// Why the endpoint takes nothing at present.

@@ -150,7 +150,7 @@ impl Simulation {
                     }
                     let verdict =
                         judge(&answer, self.delivery.batch(batch).map_or(0, |it| it.records.len()));
-                    let reason = reason(&answer).map(Arc::new);
+                    let reason = Some(Arc::new(reason(&answer)));
                     let ended =
                         Ended { batch, verdict, status: answer.status, ids: Ids::Ours, reason };
                     self.delivery.ended(ended, self.now_ms, &self.contents);

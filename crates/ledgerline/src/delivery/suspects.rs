@@ -80,6 +80,7 @@ pub(crate) enum Single {
 
 /// The events of one type that are set apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SetApart {
     /// The type.
     pub event_type: Arc<str>,
@@ -394,12 +395,6 @@ impl Suspects {
         let Some(queue) = self.queues.get(&id) else { return 0 };
         let next = queue.held.iter().take(queue.events_next);
         next.map(|held| u64::from(held.record.bytes)).sum::<u64>().min(bytes_max)
-    }
-
-    /// Every record that waits in a queue.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (&Record, Doubt)> {
-        let held = self.queues.values().flat_map(|queue| &queue.held);
-        held.map(|held| (&held.record, held.doubt))
     }
 
     /// What is set apart in queues, by type.

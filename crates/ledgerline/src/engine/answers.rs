@@ -46,17 +46,17 @@ impl Engine {
             }
             _ => Ids::Unchecked,
         };
-        match verdict {
-            Verdict::Stored | Verdict::Queued => {
-                self.snapshot.size_limit.stored(batch.records.len());
+        let reason = (!verdict.is_success()).then(|| Arc::new(reason(answer)));
+        match (&reason, verdict) {
+            (None, _) => self.snapshot.size_limit.stored(batch.records.len()),
+            (Some(_), Verdict::TooBig { .. }) if batch.records.len() > 1 => {
+                self.snapshot.size_limit.refused(now_ms); // It is learned.
             }
-            Verdict::TooBig { .. } => self.snapshot.size_limit.refused(now_ms), // It is learned.
-            _ => self.log_answer(answer, now_ms),
+            (Some(reason), _) => self.log_answer(reason, now_ms),
         }
         if verdict == Verdict::Unauthorized {
             self.credentials.refused(now_ms);
         }
-        let reason = reason(answer).map(Arc::new);
         let ended = Ended { batch: id, verdict, status: answer.status, ids, reason };
         self.delivery.ended(ended, now_ms, &self.driver);
     }

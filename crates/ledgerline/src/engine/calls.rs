@@ -251,9 +251,8 @@ impl Engine {
             self.closed(lost_before)
         } else {
             let mut unsettled = self.unsettled(deadline);
-            for span in self.delivery.ambiguous_spans() {
-                self.driver.mark_possibly_stored(span.block, span.first, span.count);
-            }
+            self.delivery.abandon(Outcome::Closed);
+            self.settle();
             self.abandon(Outcome::Closed);
             unsettled.accounts = self.driver.accounts();
             match self.driver.verify() {

@@ -217,6 +217,9 @@ fn line(record: &[u8], end: End<'_>, now: Timestamp) -> String {
     if let Some(reason) = end.reason {
         let detail = Escaped(&reason.detail);
         let _ = write!(line, r#","status":{},"reason":"{detail}""#, reason.status);
+        if let Some(rule) = &reason.rule {
+            let _ = write!(line, r#","rule":"{}""#, Escaped(rule));
+        }
         if let Some(field) = &reason.field {
             let _ = write!(line, r#","field":"{}""#, Escaped(field));
         }

@@ -53,6 +53,7 @@ impl Engine {
             }
         }
         snapshot.queueing.tell(now_ms);
+        self.notices.tell(now_ms);
         snapshot.size_limit.tell(self.delivery.events_max_now(), now_ms);
         self.watch_storage(now_ms);
     }

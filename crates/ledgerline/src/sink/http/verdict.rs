@@ -181,37 +181,32 @@ impl<'a> Problem<'a> {
     }
 }
 
-/// What an answer with a problem document says, in the server's words: for the log, and for a dead
-/// letter's reason. Of a 413, which needs no document, the status.
-pub(crate) fn reason(answer: &Answer) -> Option<ServerReason> {
-    let status = answer.status;
-    if !has_type(answer, "application/problem+json") {
-        let alone = ServerReason { status, detail: "".into(), field: None, index: None };
-        return (status == 413).then_some(alone);
+/// What an answer says in the server's words, of which a problem document says most: for the log,
+/// and for a dead letter's reason.
+pub(crate) fn reason(answer: &Answer) -> ServerReason {
+    let is_problem = has_type(answer, "application/problem+json");
+    let problem = if is_problem { Problem::read(&answer.body) } else { Problem::default() };
+    let named = if is_problem { named_number(&answer.body, INDEX_WORDS) } else { None };
+    ServerReason {
+        status: answer.status,
+        detail: printable(problem.detail.as_deref().unwrap_or_default(), DETAIL_CHARS_MAX),
+        rule: problem.reason.map(|rule| printable(&rule, WORD_CHARS_MAX)),
+        field: problem.field.map(|field| printable(&field, WORD_CHARS_MAX)),
+        index: problem.index.or(named),
     }
-    let problem = Problem::read(&answer.body);
-    let detail = problem.detail.as_deref().unwrap_or_default();
-    Some(ServerReason {
-        status,
-        detail: detail
-            .chars()
-            .take(DETAIL_CHARS_MAX)
-            .flat_map(printable)
-            .collect::<String>()
-            .into(),
-        field: problem.field.map(|field| {
-            let text: String = field.chars().take(FIELD_CHARS_MAX).flat_map(printable).collect();
-            text.into()
-        }),
-        index: problem.index,
-    })
 }
 
-/// A character as a line of a log may have it.
-fn printable(character: char) -> impl Iterator<Item = char> {
-    let is_control = character.is_control();
-    let escaped = is_control.then(|| character.escape_default()).into_iter().flatten();
-    escaped.chain((!is_control).then_some(character))
+/// A text as a line of a log may have it: no longer than this, control characters escaped.
+fn printable(text: &str, chars_max: usize) -> Box<str> {
+    let mut line = String::new();
+    for character in text.chars().take(chars_max) {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line.into()
 }
 
 /// The number behind the first of these words of a text that has one.
@@ -260,7 +255,7 @@ const TOO_MANY: &[u8] = b"batch-size-exceeded";
 const ID_CONFLICT: &[u8] = b"event-id-conflict";
 const RETRY_AFTER_MAX_S: u64 = 300;
 const DETAIL_CHARS_MAX: usize = 300;
-const FIELD_CHARS_MAX: usize = 100;
+const WORD_CHARS_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests;

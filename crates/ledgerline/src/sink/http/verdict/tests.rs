@@ -174,13 +174,20 @@ fn an_old_event_is_one_that_the_server_calls_old() {
 
 #[test]
 fn the_reason_is_the_servers_own_words_made_safe_for_a_log() {
-    let body = "{\"detail\":\"bad\\nthing\",\"field\":\"event_type\",\"index\":3}";
-    let said = reason(&answer(400, PROBLEM, body)).expect("a problem");
-    assert_eq!((&*said.detail, said.field.as_deref()), ("bad\\nthing", Some("event_type")));
+    let body = r#"{"detail":"bad\nthing","reason":"too_long","field":"event_type","index":3}"#;
+    let said = reason(&answer(400, PROBLEM, body));
+    assert_eq!((&*said.detail, said.field.as_deref()), (r"bad\nthing", Some("event_type")));
+    assert_eq!(said.rule.as_deref(), Some("too_long"));
+    assert_eq!(
+        said.to_string(),
+        r"status 400: bad\nthing, field event_type, event 3 of the request"
+    );
     assert_eq!((said.status, said.index), (400, Some(3)));
     let long = format!("{{\"detail\":\"{}\"}}", "x".repeat(10_000));
-    assert_eq!(reason(&answer(400, PROBLEM, &long)).expect("a problem").detail.len(), 300);
-    assert_eq!(reason(&answer(400, "text/plain", body)), None);
+    assert_eq!(reason(&answer(400, PROBLEM, &long)).detail.len(), 300);
+    assert_eq!(reason(&answer(400, "text/plain", body)).to_string(), "status 400");
+    let named = reason(&answer(400, PROBLEM, r#"{"detail":"event at index 7: no"}"#));
+    assert_eq!(named.index, Some(7), "today's words");
 }
 
 #[test]
