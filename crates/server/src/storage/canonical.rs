@@ -265,6 +265,17 @@ mod tests {
     }
 
     #[test]
+    fn no_field_of_the_wire_is_forgotten() {
+        let mut wire: Vec<_> =
+            ledgerline_codec::Field::ALL.iter().map(|field| field.name()).collect();
+        wire.retain(|name| *name != "retention_days");
+        let mut canonical: Vec<_> = FIELDS.iter().map(|field| field.name).collect();
+        wire.sort_unstable();
+        canonical.sort_unstable();
+        assert_eq!(canonical, wire);
+    }
+
+    #[test]
     fn a_field_s_end_can_t_be_moved_into_its_neighbour() {
         let mut first = event();
         first["resource_type"] = json!("ab");
