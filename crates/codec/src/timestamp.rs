@@ -148,8 +148,8 @@ mod rfc3339 {
     fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
         let [b'.', text @ ..] = text else { return Some((0, text)) };
         let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        // Nobody has a use for more than nanoseconds.
-        if digits == 0 || digits > 9 {
+        // RFC 3339 allows any number of them.
+        if digits == 0 {
             return None;
         }
         let mut micros = [b'0'; 6];
@@ -397,6 +397,8 @@ mod tests {
             assert_eq!(read("1970-01-01T00:00:00.123456789Z"), Some(123_456));
             assert_eq!(read("1969-12-31T23:59:59.999999999Z"), Some(-1));
             assert_eq!(read("1969-12-31T23:59:59.9Z"), Some(-100_000));
+            let digits = "9".repeat(10_000);
+            assert_eq!(read(&format!("1970-01-01T00:00:00.{digits}Z")), Some(999_999));
         }
 
         #[test]
@@ -416,7 +418,6 @@ mod tests {
                 "2026-11-21 06:40:12Z",
                 "2026-11-21T06:40:12,5Z",
                 "2026-11-21T06:40:12.Z",
-                "2026-11-21T06:40:12.0123456789Z",
                 "2026-11-21T06:40Z",
                 "20261121T064012Z",
                 "2026-11-21T06:40:12+01",
