@@ -25,7 +25,8 @@ fn answers(sizes: &[usize], serve: fn(TcpStream) -> TcpStream) -> Vec<Answer> {
         other => panic!("{other:?}"),
     });
     let answers = answers.collect();
-    drop(server.join().expect("the server does not panic")); // The server's socket stays open until the client's is not.
+    // The server's socket stays open until the client's is not.
+    drop(server.join().expect("the server does not panic"));
     answers
 }
 

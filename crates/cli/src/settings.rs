@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Invariant: every command that starts or shows an engine reads its settings here, so that what
-//! `validate` shows is what `load` runs with. The keys are the engine's settings, read by the engine's own code; a key that isn't
-//! one is an error, because a misspelt limit would be no limit. Limit: 1 MiB.
+//! `validate` shows is what `load` runs with. The keys are the engine's settings, read by the
+//! engine's own code; a key that isn't one is an error, because a misspelt limit would be no limit.
+//! Limit: 1 MiB.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -20,7 +20,7 @@ impl Field {
     /// use ledgerline_codec::Field;
     ///
     /// assert_eq!(Field::Severity.fit("critical"), "critical");
-    /// assert_eq!(Field::Severity.fit("a word of 26 characters..."), "a word of 26 charac\u{2026}");
+    /// assert_eq!(Field::Severity.fit("very, very, very critical"), "very, very, very cr\u{2026}");
     /// ```
     #[must_use]
     pub fn fit(self, text: &str) -> Cow<'_, str> {

@@ -1,5 +1,6 @@
 //! Any order of pushes, writes and bytes from a server: no panic, exactly one final event for each
-//! request, no answer in time to a request that was not wholly written, and no content above a limit.
+//! request, no answer in time to a request that was not wholly written, and no content above a
+//! limit.
 
 use std::collections::HashMap;
 use std::io::IoSlice;

@@ -125,8 +125,8 @@ impl Exchange {
     /// ```
     ///
     /// Without the query, which may hold secrets. A path of more than 2,048 bytes is cut and ends
-    /// with `...`; so is a header of more than 1,024, and what exceeds 16 KiB of headers together.
-    /// A header that is marked sensitive shows as `(sensitive)`.
+    /// with `\u{2026}` (the ellipsis); so is a header of more than 1,024, and what exceeds 16 KiB
+    /// of headers together. A header that is marked sensitive shows as `(sensitive)`.
     #[must_use]
     pub fn event(&self) -> Event<'_> {
         let Settings { event_type, event_category, .. } = &*self.settings;
@@ -236,13 +236,13 @@ impl Serialize for Headers<'_> {
     }
 }
 
-/// The text, or its first bytes and a mark.
+/// The text, or its first bytes and the mark that `Field::fit` makes, too.
 fn cut(text: Cow<'_, str>, bytes_max: usize) -> Cow<'_, str> {
     if text.len() <= bytes_max {
         return text;
     }
     let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    Cow::Owned([&text[..end], "..."].concat())
+    Cow::Owned([&text[..end], "\u{2026}"].concat())
 }
 
 const METHOD_BYTES_MAX: usize = 64;

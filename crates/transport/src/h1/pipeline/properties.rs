@@ -229,12 +229,15 @@ proptest! {
         for (within, above) in within.iter().zip(&above) {
             match (&within.what, &above.what) {
                 (What::Answered(within), What::Answered(above)) => {
-                    let body = if above.too_large.is_some() { Bytes::new() } else { within.body.clone() };
+                    let is_cut = above.too_large.is_some();
+                    let body = if is_cut { Bytes::new() } else { within.body.clone() };
                     let expected = Answer { body, too_large: above.too_large, ..within.clone() };
                     prop_assert_eq!(&expected, above);
                 }
                 // The status is all that is told of it, so that its end needs not be seen.
-                (What::Failed(_), What::Answered(answer)) => prop_assert!(answer.too_large.is_some()),
+                (What::Failed(_), What::Answered(above)) => {
+                    prop_assert!(above.too_large.is_some());
+                }
                 (What::Failed(_), What::Failed(_)) => {}
                 // A changed byte made a line too long for its name to count.
                 (What::Answered(_), What::Failed(failure)) => {
