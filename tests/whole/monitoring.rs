@@ -79,6 +79,34 @@ fn an_outage_is_seen_while_it_lasts() {
     assert_eq!(value(&scrape(&store), "ledgerline_storage_available{service=\"gateway\"}"), 1.0);
 }
 
+#[test]
+fn each_cause_of_an_outage_has_its_gauge() {
+    let found = |status| match status {
+        400 => Reply::problem(400, "validation-error"),
+        status => Reply::status(status),
+    };
+    for (status, cause) in [
+        (404, Cause::Misrouted),
+        (401, Cause::Unauthorized),
+        (400, Cause::Rejecting),
+        (503, Cause::Overloaded),
+    ] {
+        let server = Scripted::start(move |_| found(status));
+        let store = Store::start(config(&server.url())).unwrap();
+        for _ in 0..100 {
+            store.record(&event("rr-1")).unwrap();
+        }
+        let deadline = std::time::Instant::now() + WAIT;
+        while store.health().unavailable != Some(cause) {
+            assert!(std::time::Instant::now() < deadline, "{:?}", store.health());
+            std::thread::yield_now();
+        }
+        let labels = format!("{{service=\"gateway\",cause=\"{}\"}}", cause.name());
+        let gauge = format!("ledgerline_storage_unavailable{labels}");
+        assert_eq!(value(&scrape(&store), &gauge), 1.0, "{cause}");
+    }
+}
+
 /// Names that look like metrics of ours.
 fn names(text: &str) -> BTreeSet<String> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';

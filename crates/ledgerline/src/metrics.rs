@@ -219,6 +219,7 @@ impl Page<'_, '_> {
             &[
                 (Cause::NoConnection.name(), is(Cause::NoConnection)),
                 (Cause::Misrouted.name(), is(Cause::Misrouted)),
+                (Cause::Unauthorized.name(), is(Cause::Unauthorized)),
                 (Cause::Rejecting.name(), is(Cause::Rejecting)),
                 (Cause::Overloaded.name(), is(Cause::Overloaded)),
             ],

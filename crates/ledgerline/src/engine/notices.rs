@@ -67,7 +67,9 @@ impl Notices {
             if state.is_apart {
                 let why = words(state.reason.as_deref());
                 tracing::warn!(
-                    %event_type, why, "audit events of a type are set apart, DataStorage refuses them"
+                    %event_type,
+                    why,
+                    "audit events of a type are set apart: DataStorage refuses them"
                 );
             } else {
                 tracing::info!(%event_type, "audit events of a type are no longer set apart");
