@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use hdrhistogram::Histogram;
 use ledgerline::testing::{Fault, MemoryStorage};
-use ledgerline::{Json, Store};
+use ledgerline::{Config, Json, Store};
 use ledgerline_benches::{DATA, event};
 
 #[global_allocator]
@@ -29,7 +29,8 @@ fn on_all_threads(
 ) -> (Duration, Histogram<u64>) {
     let storage = MemoryStorage::new();
     storage.fail(Fault::Unreachable);
-    let store = storage.start();
+    let config = Config::new("http://memory.invalid");
+    let store = storage.start_with(config).expect("a valid configuration");
     let start = Barrier::new(THREADS as usize + 1);
     let mut total = histogram();
     let elapsed = thread::scope(|scope| {
