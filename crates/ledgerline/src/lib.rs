@@ -51,6 +51,9 @@ mod config;
 mod delivery;
 mod engine;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod identity;
 mod loss;

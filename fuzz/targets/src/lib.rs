@@ -5,10 +5,12 @@
 //! a socket or a thread is not fuzzed here.
 
 pub mod canary;
+pub mod delivery;
 pub mod encode;
 pub mod event_data;
 pub mod parse_batch;
 pub mod pipeline;
+pub mod verdict;
 
 /// One target.
 #[derive(Debug, Clone, Copy)]
@@ -21,8 +23,10 @@ pub struct Target {
 
 /// All that must hold; the canary, which must not, isn't among them.
 pub const TARGETS: &[Target] = &[
+    Target { name: "delivery", run: delivery::run },
     Target { name: "encode", run: encode::run },
     Target { name: "event_data", run: event_data::run },
     Target { name: "parse_batch", run: parse_batch::run },
     Target { name: "pipeline", run: pipeline::run },
+    Target { name: "verdict", run: verdict::run },
 ];
