@@ -31,9 +31,9 @@ pub struct Identity<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Encoded {
-    /// Where in the buffer the text of the correlation id starts, as JSON has it; the quotation
-    /// mark at its end follows. So that who keeps the record needn't search for it.
-    pub correlation_id_at: usize,
+    /// Where in the buffer the text of the correlation id starts; None if something in it had to
+    /// be escaped. So that who keeps the record needn't search for it.
+    pub correlation_id_at: Option<usize>,
 }
 
 /// Why an event can't become a record: one of its fields can't be stored.
@@ -164,7 +164,7 @@ impl<S: Scan> Record<'_, S> {
 
         match event.version {
             None => _ = self.0.bytes(VERSION, [], b""),
-            Some(version) => self.text(Field::Version, version)?,
+            Some(version) => _ = self.text(Field::Version, version)?,
         }
         self.text(Field::EventType, event.event_type)?;
         self.timestamp(Field::EventTimestamp, event.event_timestamp.unwrap_or(identity.now));
@@ -173,9 +173,9 @@ impl<S: Scan> Record<'_, S> {
         self.plain(Field::EventCategory, category.as_str());
         self.text(Field::EventAction, event.event_action)?;
         self.plain(Field::EventOutcome, event.event_outcome.as_str());
-        let correlation_id_at = self.0.len() + Field::CorrelationId.quoted_key().len();
-        self.text(Field::CorrelationId, event.correlation_id)?;
-        let encoded = Encoded { correlation_id_at };
+        let at = self.0.len() + Field::CorrelationId.quoted_key().len();
+        let is_escaped = self.text(Field::CorrelationId, event.correlation_id)?;
+        let encoded = Encoded { correlation_id_at: (!is_escaped).then_some(at) };
 
         self.text_if_any(Field::ActorType, event.actor_type)?;
         self.text_if_any(Field::ActorId, event.actor_id)?;
@@ -212,20 +212,22 @@ impl<S: Scan> Record<'_, S> {
         Ok(encoded)
     }
 
+    /// Appends a text, and says whether something in it had to be escaped.
     #[inline(always)]
-    fn text(&mut self, field: Field, text: &str) -> Result<(), FieldError> {
+    fn text(&mut self, field: Field, text: &str) -> Result<bool, FieldError> {
         field.check_length(text)?;
+        let is_escaped = self.0.string(field.quoted_key(), text);
         // Only a text in which something had to be escaped can contain U+0000.
-        if self.0.string(field.quoted_key(), text) {
+        if is_escaped {
             field.check_no_nul(text)?;
         }
-        Ok(())
+        Ok(is_escaped)
     }
 
     #[inline(always)]
     fn text_if_any(&mut self, field: Field, text: Option<&str>) -> Result<(), FieldError> {
         let Some(text) = text else { return Ok(()) };
-        self.text(field, text)
+        self.text(field, text).map(drop)
     }
 
     /// Appends a text that is known to need no escapes.
@@ -403,13 +405,14 @@ mod tests {
     #[test]
     fn the_place_of_the_correlation_id_is_told() {
         let mut out = Vec::new();
-        for id in ["rr-1", "with \"escapes\"\n", "\u{1f512}"] {
-            let event = event().with_correlation_id(id).with_action(id).with_actor_id(id);
-            let at = encode(&event, &identity(), &mut out).unwrap().correlation_id_at;
+        for id in ["rr-1", "\u{1f512}"] {
+            let event = event().with_correlation_id(id).with_action(id).with_actor_id("\n");
+            let at = encode(&event, &identity(), &mut out).unwrap().correlation_id_at.unwrap();
             assert!(out[..at].ends_with(br#","correlation_id":""#));
-            let quoted = serde_json::to_string(id).unwrap();
-            assert!(out[at - 1..].starts_with(quoted.as_bytes()));
+            assert!(out[at..].starts_with(format!("{id}\"").as_bytes()));
         }
+        let escaped = event().with_correlation_id("with \"escapes\"");
+        assert_eq!(encode(&escaped, &identity(), &mut out).unwrap().correlation_id_at, None);
     }
 
     #[test]

@@ -89,12 +89,13 @@ pub struct Event<'a> {
 impl<'a> Event<'a> {
     /// An event of this type, with neither correlation id nor content; its action is the last part
     /// of its type.
+    #[inline(always)] // as the methods below
     #[must_use]
     pub fn new(event_type: &'a str, category: Category<'a>, outcome: Outcome) -> Self {
         Self {
             event_type,
             event_category: category,
-            event_action: event_type.rsplit('.').next().unwrap_or_default(),
+            event_action: last_part(event_type),
             event_outcome: outcome,
             correlation_id: "",
             event_data: &Json("{}"),
@@ -120,12 +121,21 @@ impl<'a> Event<'a> {
     }
 }
 
+/// What stands behind the last dot. Short, and without a panic, so that nothing is left of it where
+/// the action is set.
+#[inline(always)]
+fn last_part(event_type: &str) -> &str {
+    let dot = event_type.bytes().rposition(|byte| byte == b'.');
+    event_type.get(dot.map_or(0, |dot| dot + 1)..).unwrap_or_default()
+}
+
 /// Makes the methods that set one field each.
 macro_rules! setters {
     ($($(#[$doc:meta])* $name:ident($value:ident: $type:ty) $field:ident = $set:expr;)*) => {
         impl<'a> Event<'a> {
             $(
                 $(#[$doc])*
+                #[inline(always)] // a call would copy the event
                 #[must_use]
                 pub const fn $name(mut self, $value: $type) -> Self {
                     self.$field = $set;

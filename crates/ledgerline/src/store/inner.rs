@@ -147,37 +147,18 @@ impl Inner {
     }
 
     /// Encodes the event into the scratch, without a correlation id as one of the current trace.
+    #[inline(always)]
     fn encode(&self, lane: usize, event: &Event<'_>, tools: &mut Tools) -> Result<(), Refused> {
-        match &self.trace_id {
+        // On the common path nothing is copied.
+        let (mut digits, traced);
+        let event = match &self.trace_id {
             Some(hook) if event.correlation_id.is_empty() => {
-                self.encode_traced(lane, event, hook, tools)
+                digits = None;
+                traced = self.traced(lane, event, hook, &mut digits);
+                &traced
             }
-            _ => self.encode_event(lane, event, tools),
-        }
-    }
-
-    #[inline(never)]
-    fn encode_traced(
-        &self,
-        lane: usize,
-        event: &Event<'_>,
-        hook: &TraceIdHook,
-        tools: &mut Tools,
-    ) -> Result<(), Refused> {
-        let digits = self.run(lane, || hook.call()).map(TraceId::digits);
-        let mut traced = *event;
-        if let Some(digits) = &digits {
-            traced.correlation_id = std::str::from_utf8(digits).unwrap_or_default();
-        }
-        self.encode_event(lane, &traced, tools)
-    }
-
-    fn encode_event(
-        &self,
-        lane: usize,
-        event: &Event<'_>,
-        tools: &mut Tools,
-    ) -> Result<(), Refused> {
+            _ => event,
+        };
         let now = tools.stamp(self.wall_clock(), event.correlation_id);
         tools.scratch.clear();
         tools.overwritten();
@@ -190,43 +171,67 @@ impl Inner {
         if let Some(given) = event.event_timestamp {
             self.check_age(lane, given, now)?;
         }
-        let encoded = self.run(lane, || encode(event, &identity, &mut tools.scratch));
-        let is_whole = encoded.is_ok() && tools.scratch.len() <= RECORD_BYTES_MAX;
-        let encoded = if is_whole || !self.truncates {
-            encoded
+        let encoded = match self.run(lane, || encode(event, &identity, &mut tools.scratch)) {
+            Ok(encoded) if tools.scratch.len() <= RECORD_BYTES_MAX => encoded,
+            unfit => self.fit_or_refuse(lane, event, &identity, unfit, &mut tools.scratch)?,
+        };
+        if event.event_timestamp.is_none() {
+            tools.stamped(now, encoded.correlation_id_at, event.correlation_id.len());
+        }
+        Ok(())
+    }
+
+    /// The event as one of the current trace, if there is one.
+    #[inline(never)]
+    fn traced<'a>(
+        &self,
+        lane: usize,
+        event: &Event<'a>,
+        hook: &TraceIdHook,
+        digits: &'a mut Option<[u8; 32]>,
+    ) -> Event<'a> {
+        *digits = self.run(lane, || hook.call()).map(TraceId::digits);
+        let id = digits.as_ref().and_then(|digits| std::str::from_utf8(digits).ok());
+        event.with_correlation_id(id.unwrap_or_default())
+    }
+
+    /// Encodes what can be stored of an event that can't be stored as it is, or refuses it.
+    #[cold]
+    #[inline(never)]
+    fn fit_or_refuse(
+        &self,
+        lane: usize,
+        event: &Event<'_>,
+        identity: &Identity<'_>,
+        unfit: Result<Encoded, EncodeError>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Encoded, Refused> {
+        let encoded = if self.truncates {
+            scratch.clear();
+            self.run(lane, || encode_fitted(event, identity, RECORD_BYTES_MAX, scratch))
         } else {
-            self.encode_fitted(lane, event, &identity, &mut tools.scratch)
+            unfit
         };
         let encoded = encoded.map_err(|error| {
             self.lanes.count_invalid(lane);
             Refused::Invalid(error)
         })?;
-        if event.event_timestamp.is_none() {
-            tools.stamped(now, encoded.correlation_id_at);
-        }
-        if tools.scratch.len() > RECORD_BYTES_MAX {
+        if scratch.len() > RECORD_BYTES_MAX {
             self.lanes.count_too_large(lane);
-            return Err(Refused::TooLarge { bytes: tools.scratch.len(), max: RECORD_BYTES_MAX });
+            return Err(Refused::TooLarge { bytes: scratch.len(), max: RECORD_BYTES_MAX });
         }
-        Ok(())
-    }
-
-    /// Encodes what of the event can be stored.
-    #[cold]
-    fn encode_fitted(
-        &self,
-        lane: usize,
-        event: &Event<'_>,
-        identity: &Identity<'_>,
-        scratch: &mut Vec<u8>,
-    ) -> Result<Encoded, EncodeError> {
-        scratch.clear();
-        let encoded =
-            self.run(lane, || encode_fitted(event, identity, RECORD_BYTES_MAX, scratch))?;
         self.truncated.fetch_add(1, Ordering::Relaxed);
         Ok(encoded)
     }
 
+    pub(super) fn new_event_id(&self) -> Uuid {
+        let mut tools = Tools::take(Process::current());
+        let id = event_id(self.wall_clock(), tools.random.u64(..));
+        tools.put_back();
+        id
+    }
+
+    #[cold]
     fn check_age(&self, lane: usize, given: Timestamp, now: Timestamp) -> Result<(), Refused> {
         let Some(max) = self.event_age_max else { return Ok(()) };
         let age = u64::try_from(now.micros() - given.micros()).unwrap_or_default();
@@ -245,13 +250,6 @@ impl Inner {
             self.lanes.count_invalid(lane);
             std::panic::resume_unwind(panic)
         })
-    }
-
-    pub(super) fn new_event_id(&self) -> Uuid {
-        let mut tools = Tools::take(Process::current());
-        let id = event_id(self.wall_clock(), tools.random.u64(..));
-        tools.put_back();
-        id
     }
 
     #[cfg(not(feature = "testing"))]
