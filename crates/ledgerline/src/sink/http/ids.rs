@@ -60,7 +60,10 @@ fn behind_compact(body: &[u8], events: usize) -> Option<&[u8]> {
     let (list, rest) = ids.split_at_checked(length)?;
     let rest = rest.strip_prefix(b"]")?;
     let is_entry = |entry: &[u8]| {
-        entry[0] == b'"' && entry[ENTRY_LEN - 2] == b'"' && entry.get(ENTRY_LEN - 1) != Some(&b'"')
+        let id = entry[1..ENTRY_LEN - 2].iter();
+        entry[0] == b'"'
+            && entry[ENTRY_LEN - 2] == b'"'
+            && id.fold(true, |is_id, byte| is_id & (byte.is_ascii_hexdigit() || *byte == b'-'))
     };
     let is_comma = |entry: &[u8]| entry.get(ENTRY_LEN - 1).is_none_or(|byte| *byte == b',');
     let mut entries = list.chunks(ENTRY_LEN);
@@ -138,6 +141,14 @@ mod tests {
         ] {
             assert_eq!(listed(body.as_bytes(), 1), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn two_short_ids_are_not_one_long_one() {
+        let short = [&"a".repeat(17), "\",\"", &"b".repeat(16)].concat();
+        assert_eq!(short.len(), ID.len());
+        let body = compact(1, "}").replace(ID, &short);
+        assert_eq!(listed(body.as_bytes(), 1), Listed::Ids { count: 2 });
     }
 
     #[test]
