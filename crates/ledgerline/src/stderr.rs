@@ -113,5 +113,5 @@ fn write_all(mut bytes: &[u8]) -> io::Result<()> {
 /// Of the lines that tell of lost events.
 pub(crate) const TARGET: &str = "ledgerline::failsafe";
 const LINES_MAX: usize = 256;
-const FINISH_TIMEOUT: Duration = Duration::from_millis(250);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 const FULL_PAUSE: Duration = Duration::from_millis(5);
