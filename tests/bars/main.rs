@@ -95,9 +95,8 @@ fn all() -> Vec<Entry> {
     }
     for balance in [Balance::PerConnection, Balance::ByChance(4)] {
         for since in [Duration::ZERO, seconds(10)] {
-            for status in [503, 500, 429, 404, 401, 0] {
-                let bad = Bad { status, since };
-                let run = move || fleets::bad_backend(balance, bad, Length::full(30));
+            for bad in bads() {
+                let run = move || fleets::bad_backend(balance, bad, since, Length::full(30));
                 entries.push(entry("bad-backend", run));
             }
         }
@@ -111,10 +110,23 @@ fn all() -> Vec<Entry> {
     entries
 }
 
+/// What a bad backend may do: what the bars name, and what is like it.
+fn bads() -> impl Iterator<Item = Bad> {
+    let named = [503, 500, 429, 404, 401].map(Bad::Status);
+    let others = [Bad::Resets, Bad::Hangs, Bad::Refuses, Bad::Status(200), Bad::Status(302)];
+    named.into_iter().chain(others)
+}
+
 fn all_types(entries: &mut Vec<Entry>) {
     for ms in [5, 100] {
         let thinking = Duration::from_millis(ms);
-        for refusing in [Refusing::TwoOfSix, Refusing::TwoOfSixNamed, Refusing::OneInAHundred] {
+        for refusing in [
+            Refusing::TwoOfSix,
+            Refusing::TwoOfSixNamed,
+            Refusing::FiveOfSix,
+            Refusing::ByTurns,
+            Refusing::OneInAHundred,
+        ] {
             let run = move || types::refused(refusing, thinking, Length::full(10));
             entries.push(entry("refused-types", run));
         }

@@ -26,12 +26,12 @@ fn old_and_new_servers_per_request() {
     of_old_and_new(Balance::PerRequest);
 }
 
-fn one_of_three_is(statuses: &[u16], balance: Balance) {
+fn one_of_three_is(bads: &[Bad], balance: Balance) {
     let mut runs: Runs = Vec::new();
-    for &status in statuses {
+    for &bad in bads {
         for since in [Duration::ZERO, Duration::from_secs(1)] {
-            let bad = Bad { status, since };
-            runs.push(Box::new(move || bad_backend(balance, bad, Length::short(3).at(500))));
+            let length = Length::short(3).at(500);
+            runs.push(Box::new(move || bad_backend(balance, bad, since, length)));
         }
     }
     assert_all_met(runs);
@@ -39,16 +39,16 @@ fn one_of_three_is(statuses: &[u16], balance: Balance) {
 
 #[test]
 fn one_of_three_answers_badly() {
-    one_of_three_is(&[503, 500, 429, 404, 401], Balance::PerConnection);
+    one_of_three_is(&[503, 500, 429, 404, 401].map(Bad::Status), Balance::PerConnection);
 }
 
 #[test]
 fn one_of_three_answers_badly_by_chance() {
-    one_of_three_is(&[503, 500, 429, 404, 401], Balance::ByChance(4));
+    one_of_three_is(&[503, 500, 429, 404, 401].map(Bad::Status), Balance::ByChance(4));
 }
 
 #[test]
 fn one_of_three_resets() {
-    one_of_three_is(&[0], Balance::PerConnection);
-    one_of_three_is(&[0], Balance::ByChance(4));
+    one_of_three_is(&[Bad::Resets], Balance::PerConnection);
+    one_of_three_is(&[Bad::Resets], Balance::ByChance(4));
 }

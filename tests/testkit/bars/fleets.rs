@@ -56,39 +56,59 @@ fn check_causes(bar: &mut Bar, measured: &Measured) {
 
 /// What a bad backend does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bad {
-    /// Its status; 0: it resets the connection of each request.
-    pub status: u16,
-    /// From when on.
-    pub since: Duration,
+pub enum Bad {
+    /// This status, and nothing stored.
+    Status(u16),
+    /// It resets the connection of each request.
+    Resets,
+    /// It never answers.
+    Hangs,
+    /// It refuses each event, without a place.
+    Refuses,
 }
 
-/// One of three backends is bad: every event is stored soon all the same.
+/// One of three backends is bad from then on: every event is stored soon all the same.
 #[must_use]
-pub fn bad_backend(balance: Balance, bad: Bad, length: Length) -> Bar {
+pub fn bad_backend(balance: Balance, bad: Bad, since: Duration, length: Length) -> Bar {
     let good = || Backend::always(Answer::stored().after(THINKING));
-    let Bad { status, since } = bad;
-    let answer = move || match status {
-        0 => Answer::reset(),
-        401 => Answer::problem(401, "unauthorized"),
-        429 | 500 | 503 => Answer::problem(status, "unavailable"),
-        _ => Answer::status(status),
+    let answer = move || match bad {
+        Bad::Resets => Answer::reset(),
+        Bad::Hangs => Answer::reset().after(FOR_EVER),
+        Bad::Refuses => Answer::problem(400, "validation-error"),
+        Bad::Status(401) => Answer::problem(401, "unauthorized"),
+        Bad::Status(status @ (429 | 500 | 503)) => Answer::problem(status, "unavailable"),
+        Bad::Status(status) => Answer::status(status),
     };
-    let bad = Backend::new(move |batch| match batch.at < since {
+    let backend = Backend::new(move |batch| match batch.at < since {
         true => Answer::stored().after(THINKING),
         false => answer(),
     });
-    let fleet = Fleet::start(balance, vec![bad, good(), good()]);
+    let fleet = Fleet::start(balance, vec![backend, good(), good()]);
     let measured = Trial::of(&fleet, length).run(&fleet);
 
     let since = if since.is_zero() { "always".to_owned() } else { format!("after {since:?}") };
-    let mut bar = Bar::new(format!("one of three backends {status}, {since}, {balance:?}"));
+    let mut bar = Bar::new(format!("one of three backends: {bad:?}, {since}, {balance:?}"));
     measured.check_truth(&mut bar);
+    if bad == Bad::Refuses {
+        let dead = measured.accounts.dead_lettered;
+        bar.at_most("dead letters", dead, DEAD_LETTERS_MAX);
+        bar.equal("dropped", measured.accounts.dropped.total(), 0);
+        let lateness = measured.lateness(STORED_WITHIN, Duration::ZERO, |_| true);
+        bar.equal("never stored", lateness.unstored, dead);
+        bar.at_most("longest time from record to storage", lateness.max, STORED_WITHIN);
+        return bar;
+    }
+    // A hung request is known to be one at its timeout.
+    let within = if bad == Bad::Hangs { REQUEST_TIMEOUT + STORED_WITHIN } else { STORED_WITHIN };
     measured.check_all_delivered(&mut bar);
-    measured.check_lateness(&mut bar, STORED_WITHIN, Duration::ZERO, |_| true);
+    measured.check_lateness(&mut bar, within, Duration::ZERO, |_| true);
     bar
 }
 
+const FOR_EVER: Duration = Duration::from_secs(600);
+/// The engine's default.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const DEAD_LETTERS_MAX: u64 = 20;
 const THINKING: Duration = Duration::from_millis(5);
 const STORED_WITHIN: Duration = Duration::from_secs(5);
 /// In front of servers that are all good.

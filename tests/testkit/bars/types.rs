@@ -14,6 +14,10 @@ pub enum Refusing {
     TwoOfSix,
     /// Two of six, with the place of the first such event.
     TwoOfSixNamed,
+    /// Five of six, without a place.
+    FiveOfSix,
+    /// Two of six for a second and a half, then two others, and so on, without a place.
+    ByTurns,
     /// One type, of which one in a hundred events is, without a place.
     OneInAHundred,
 }
@@ -21,9 +25,14 @@ pub enum Refusing {
 /// Some types are refused: the others are as punctual as ever, flush and close wait for nothing.
 #[must_use]
 pub fn refused(refusing: Refusing, thinking: Duration, length: Length) -> Bar {
-    let is_rare = refusing == Refusing::OneInAHundred;
+    let is_refused = move |key: Key, at: Duration| match refusing {
+        Refusing::TwoOfSix | Refusing::TwoOfSixNamed => is_of_refused_type(key),
+        Refusing::FiveOfSix => kind_of(key) != 0,
+        Refusing::ByTurns => kind_of(key) / 2 == at.as_millis() as usize / 1_500 % 3,
+        Refusing::OneInAHundred => kind_of(key) == RARE,
+    };
     let fleet = Fleet::of_one(move |batch| {
-        let place = batch.items.iter().position(|item| is_of_refused_type(item.key, is_rare));
+        let place = batch.items.iter().position(|item| is_refused(item.key, batch.at));
         let answer = match (place, refusing) {
             (None, _) => Answer::stored(),
             (Some(place), Refusing::TwoOfSixNamed) => Answer::problem_at(400, place),
@@ -32,17 +41,30 @@ pub fn refused(refusing: Refusing, thinking: Duration, length: Length) -> Bar {
         answer.after(thinking)
     });
     let mut trial = Trial::of(&fleet, length);
-    trial.load.rare_one_in = is_rare.then_some(100);
+    trial.load.rare_one_in = (refusing == Refusing::OneInAHundred).then_some(100);
     trial.flush_deadline = Some(length.close_deadline);
     let measured = trial.run(&fleet);
 
     let mut bar = Bar::new(format!("refused: {refusing:?}, answers in {thinking:?}"));
     measured.check_truth(&mut bar);
-    let is_other = |key| !is_of_refused_type(key, is_rare);
-    measured.check_lateness(&mut bar, OTHERS_WITHIN, Duration::ZERO, is_other);
     bar.equal("stored twice", measured.books.stored_twice(), 0);
-    let types = if is_rare { 1 } else { 2 };
-    check_ends(&mut bar, &measured, types * DEAD_LETTERS_MAX);
+    let types = match refusing {
+        Refusing::TwoOfSix | Refusing::TwoOfSixNamed => 2,
+        Refusing::FiveOfSix => 5,
+        Refusing::ByTurns => 2 * 7, // each time anew
+        Refusing::OneInAHundred => 1,
+    };
+    if refusing == Refusing::FiveOfSix {
+        // When no other event comes, nothing is stored: then the server is suspected, and all wait.
+        let dead = measured.accounts.dead_lettered;
+        bar.at_most("dead letters", dead, types * DEAD_LETTERS_MAX);
+    } else {
+        check_ends(&mut bar, &measured, types * DEAD_LETTERS_MAX);
+    }
+    if refusing != Refusing::ByTurns {
+        let is_other = |key| !is_refused(key, Duration::ZERO);
+        measured.check_lateness(&mut bar, OTHERS_WITHIN, Duration::ZERO, is_other);
+    }
     bar
 }
 
@@ -64,7 +86,7 @@ fn check_ends(bar: &mut Bar, measured: &Measured, dead_max: u64) {
 pub fn half_upgraded(balance: Balance, length: Length) -> Bar {
     let thinking = Duration::from_millis(5);
     let old = Backend::new(move |batch| {
-        let is_refused = batch.items.iter().any(|item| is_of_refused_type(item.key, false));
+        let is_refused = batch.items.iter().any(|item| is_of_refused_type(item.key));
         let answer = match is_refused {
             true => Answer::problem(400, "validation-error"),
             false => Answer::stored(),
@@ -77,7 +99,7 @@ pub fn half_upgraded(balance: Balance, length: Length) -> Bar {
 
     let mut bar = Bar::new(format!("one of two servers refuses two types, {balance:?}"));
     measured.check_truth(&mut bar);
-    let is_other = |key| !is_of_refused_type(key, false);
+    let is_other = |key| !is_of_refused_type(key);
     measured.check_lateness(&mut bar, OTHERS_WITHIN, Duration::ZERO, is_other);
     bar.equal("stored twice", measured.books.stored_twice(), 0);
     check_ends(&mut bar, &measured, 2 * DEAD_LETTERS_MAX);
@@ -134,20 +156,27 @@ pub fn flat_out(duration: Duration, pairs: usize) -> Bar {
     let thinking = Duration::from_millis(5);
     let mut ratios = Vec::new();
     let mut bar = Bar::new("two types of six refused, flat out, paired");
-    let run = |is_refusing: bool, kinds: &'static [usize]| {
-        let fleet = refusing(thinking, move |_, key| is_refusing && is_of_refused_type(key, false));
+    let run = |is_refusing: bool, kinds: &'static [usize], bar: &mut Bar| {
+        let fleet = refusing(thinking, move |_, key| is_refusing && is_of_refused_type(key));
         let trial = Trial::new(&fleet, Load { kinds, ..Load::flat_out(duration) });
         let measured = trial.run(&fleet);
         let others = |measured: &Measured| {
             let entries = measured.books_at_end_of_load.entries.iter().enumerate();
             let stored = entries.filter(|(_, entry)| entry.rows > 0);
-            stored.filter(|(key, _)| !is_of_refused_type(*key, false)).count()
+            stored.filter(|(key, _)| !is_of_refused_type(*key)).count()
         };
+        let full = measured.recorded.full;
+        bar.note(
+            "requests, dead letters, refusals for room",
+            [measured.books_at_end_of_load.requests, measured.accounts.dead_lettered, full],
+        );
+        bar.note("blocked_ms", measured.report.as_ref().map(|report| report.blocked_ms));
+        bar.note("engine's processor time", measured.report.as_ref().map(|it| it.engine_cpu));
         others(&measured) as f64 / duration.as_secs_f64()
     };
     for _ in 0..pairs {
-        let (with, without) = (run(true, &SIX), run(false, &SIX));
-        let alone = run(false, &FOUR);
+        let (with, without) = (run(true, &SIX, &mut bar), run(false, &SIX, &mut bar));
+        let alone = run(false, &FOUR, &mut bar);
         bar.note(
             "others per second: refused types, all taken, others alone",
             [with as u64, without as u64, alone as u64],
@@ -181,7 +210,7 @@ pub fn some_bad(one_in: u64, thinking: Duration, length: Length) -> Bar {
 #[must_use]
 pub fn all_then_two(all_for: Duration, length: Length) -> Bar {
     let fleet = refusing(Duration::from_millis(5), move |batch, key| {
-        batch.at < all_for || is_of_refused_type(key, false)
+        batch.at < all_for || is_of_refused_type(key)
     });
     let measured = Trial::of(&fleet, length).run(&fleet);
 
@@ -189,7 +218,7 @@ pub fn all_then_two(all_for: Duration, length: Length) -> Bar {
     measured.check_truth(&mut bar);
     let first = measured.books.first_stored_at.unwrap_or_default();
     bar.note("first acceptance", first);
-    let is_other = |key| !is_of_refused_type(key, false);
+    let is_other = |key| !is_of_refused_type(key);
     let lateness = measured.lateness(OTHERS_WITHIN, first, is_other);
     bar.equal("stored too late", lateness.late, 0);
     bar.at_most("longest time from record or acceptance", lateness.max, OTHERS_WITHIN);
@@ -214,14 +243,14 @@ pub fn all_for_a_while(all_for: Duration, length: Length) -> Bar {
 #[must_use]
 pub fn two_for_a_while(two_for: Duration, length: Length) -> Bar {
     let fleet = refusing(Duration::from_millis(5), move |batch, key| {
-        batch.at < two_for && is_of_refused_type(key, false)
+        batch.at < two_for && is_of_refused_type(key)
     });
     let mut trial = Trial::of(&fleet, length);
     trial.config.buffer_bytes = Some(256 << 20);
     let measured = trial.run(&fleet);
     let mut bar = Bar::new(format!("two types of six refused for {two_for:?}, then taken"));
     check_relented(&mut bar, &measured, 2 * DEAD_LETTERS_MAX);
-    let is_other = |key| !is_of_refused_type(key, false);
+    let is_other = |key| !is_of_refused_type(key);
     measured.check_lateness(&mut bar, OTHERS_WITHIN, Duration::ZERO, is_other);
     for kind in [REFUSED[0], REFUSED[1]] {
         let unstored = measured.unstored(|key| kind_of(key) == kind);
@@ -254,11 +283,8 @@ fn refusing(
     })
 }
 
-fn is_of_refused_type(key: Key, is_rare: bool) -> bool {
-    match is_rare {
-        true => kind_of(key) == RARE,
-        false => REFUSED.contains(&kind_of(key)),
-    }
+fn is_of_refused_type(key: Key) -> bool {
+    REFUSED.contains(&kind_of(key))
 }
 
 /// Places of the types that are refused.
