@@ -40,8 +40,9 @@ impl Delivery {
         for batch in self.batches.values() {
             let events = u64::from(batch.events());
             match (&batch.place, batch.past.attempts) {
-                (Place::InFlight(_), _) => whereabouts.in_flight += events,
+                // Counted as set apart, also while it is tried.
                 _ if batch.role == Role::Parked => {}
+                (Place::InFlight(_), _) => whereabouts.in_flight += events,
                 (_, 0) => whereabouts.unsent += events,
                 (_, _) => whereabouts.retrying += events,
             }
