@@ -198,6 +198,10 @@ impl Model {
     /// Lets the machine go on, and compares.
     fn look(&mut self, ended: Option<(Verdict, &[Record])>) {
         self.settle(ended);
+        // What was on a connection that is left at once has no answer.
+        let delivery = &self.delivery;
+        self.in_flight
+            .retain(|id, _| delivery.batch(*id).is_some_and(|batch| batch.flight().is_some()));
         self.delivery.advance(self.now_ms);
         while let Some(send) = self.delivery.next_send(self.now_ms, &self.contents) {
             let batch = self.delivery.batch(send.batch).expect("it was sent a moment ago");
@@ -212,10 +216,6 @@ impl Model {
             assert!(is_new, "{send:?} is in flight already");
         }
         self.settle(None);
-        // What was on a connection that is left at once has no answer.
-        let delivery = &self.delivery;
-        self.in_flight
-            .retain(|id, _| delivery.batch(*id).is_some_and(|batch| batch.flight().is_some()));
         let places = self.delivery.whereabouts();
         let found = places.unsent + places.in_flight + places.retrying + places.set_apart;
         assert_eq!(found, self.pending, "{places:?}");
