@@ -36,6 +36,8 @@ mod retry;
 mod schedules;
 mod send;
 #[cfg(test)]
+mod servers;
+#[cfg(test)]
 mod simulation;
 mod slots;
 mod suspects;

@@ -1,5 +1,11 @@
 //! What others may ask of the machine.
 
+#[cfg(test)]
+use std::collections::BTreeSet;
+
+#[cfg(test)]
+use ledgerline_core::Record;
+
 use super::batch::{Batch, Place, Role};
 use super::{
     BatchId, BlockedMs, Cause, Counts, Delivery, IdCheck, Lateness, SetApart, Whereabouts,
@@ -109,5 +115,23 @@ impl Delivery {
             batch.role == Role::Parked && matches!(batch.place, Place::InFlight(_) | Place::Ready)
         };
         self.suspects.is_apart_busy(now_ms) || self.batches.values().any(is_tried)
+    }
+
+    /// The records that are set apart, and those that may be, because they are being tried.
+    #[cfg(test)]
+    pub(super) fn apart_records(&self) -> (BTreeSet<u32>, BTreeSet<u32>) {
+        let index = |record: &Record| record.index;
+        let mut must: BTreeSet<_> = self.suspects.apart_records().map(|it| it.index).collect();
+        let mut may = BTreeSet::new();
+        for batch in self.batches.values() {
+            match batch.role {
+                Role::Parked => must.extend(batch.records.iter().map(index)),
+                Role::Suspect(queue) if self.suspects.is_apart(queue) => {
+                    may.extend(batch.records.iter().map(index));
+                }
+                _ => {}
+            }
+        }
+        (must, may)
     }
 }

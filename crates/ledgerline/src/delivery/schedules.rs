@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use super::simulation::{Reaction, Simulation, limits};
+use super::simulation::{NOW_US, Reaction, Simulation, limits};
 use super::*;
 
 /// A server that changes its mood every now and then.
@@ -21,14 +21,23 @@ struct Moody {
     /// Bad events: each `every`th, if any are.
     bad_every: Option<u32>,
     is_naming: bool,
+    /// It names another event than the bad one.
+    is_misleading: bool,
     events_max: usize,
+    /// Types that it refuses at first, and until when: bit by type.
+    refused_types: u32,
+    refused_until_ms: u64,
+    /// A phrase in these events doesn't get past something on the way: the status that comes of it.
+    filter_status: Option<u16>,
+    /// Events that are too old for it: those below.
+    too_old_below: u32,
 }
 
 impl Moody {
     fn react(&mut self, now_ms: u64, in_flight: usize, events: &[u32]) -> Reaction {
         let random = &mut self.random;
         if now_ms >= self.until_ms {
-            self.mood = random.u32(0..12);
+            self.mood = random.u32(0..16);
             self.until_ms = now_ms + random.u64(1..5_000);
         }
         let delay_ms = random.u64(0..50);
@@ -44,14 +53,33 @@ impl Moody {
             8 if random.bool() => return Reaction::Silent(500),
             9 if random.bool() => return Reaction::Refuse(500, delay_ms, None),
             10 if random.bool() => return Reaction::StoreAndVanish(delay_ms),
+            11 if random.bool() => return Reaction::List(Ids::Others, delay_ms),
+            12 if random.bool() => return Reaction::List(Ids::Absent, delay_ms),
+            13 if random.bool() => return Reaction::Say(201, r#"{"event_ids":[]}"#, delay_ms),
+            14 => return Reaction::Say([200, 207][random.usize(0..2)], "", delay_ms),
             _ => {}
         }
         if events.len() > self.events_max {
             return Reaction::Refuse(413, delay_ms, None);
         }
+        if let Some(status) = self.filter_status
+            && now_ms < self.sane_from_ms
+            && events.iter().any(|event| event % 97 == 13)
+        {
+            return Reaction::Refuse(status, delay_ms, None);
+        }
+        if let Some(place) = events.iter().position(|event| *event < self.too_old_below) {
+            let body = format!(r#"{{"reason":"too_old","index":{place}}}"#);
+            return Reaction::Problem(body, delay_ms);
+        }
+        let is_refused = |event: &u32| {
+            now_ms < self.refused_until_ms && self.refused_types >> type_of(*event) & 1 > 0
+        };
         let is_bad = |event: &u32| self.bad_every.is_some_and(|every| event % every == every - 1);
-        match events.iter().position(is_bad) {
+        match events.iter().position(|event| is_bad(event) || is_refused(event)) {
             Some(place) => {
+                let shift = if self.is_misleading { self.random.usize(0..2) } else { 0 };
+                let place = (place + shift) % events.len();
                 let index = self.is_naming.then_some(place as u32);
                 Reaction::Refuse([400, 422][self.random.usize(0..2)], delay_ms, index)
             }
@@ -60,15 +88,26 @@ impl Moody {
     }
 }
 
+fn type_of(event: u32) -> u32 {
+    event % 7 % 6
+}
+
 fn run(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let bad_every = random.bool().then(|| random.u32(150..2_000));
+    let refused_types = if random.bool() { random.u32(0..64) } else { 0 };
+    let has_old = random.u8(0..4) == 0;
     let mut server = Moody {
         mood: 0,
         until_ms: 0,
         sane_from_ms: random.u64(0..30_000),
         bad_every,
         is_naming: random.bool(),
+        is_misleading: random.u8(0..4) == 0,
+        refused_types,
+        refused_until_ms: random.u64(0..60_000),
+        filter_status: (random.u8(0..3) == 0).then(|| [403, 500, 404][random.usize(0..3)]),
+        too_old_below: if has_old { OLD_BELOW } else { 0 },
         events_max: [1, 7, 100, 500, 1_000][random.usize(0..5)],
         random: random.fork(),
     };
@@ -85,6 +124,11 @@ fn run(seed: u64) {
         (limits.retries_max.is_some(), limits.give_up_after_ms.is_some());
     let react = move |now_ms, in_flight, events: &[u32]| server.react(now_ms, in_flight, events);
     let mut simulation = Simulation::new(limits, Box::new(react));
+    simulation.contents.event_type = type_of;
+    simulation.contents.timestamp_us = |event| {
+        const DAY_US: i64 = 24 * 3_600 * 1_000_000;
+        if event < OLD_BELOW { NOW_US - 8 * DAY_US - i64::from(event) } else { NOW_US }
+    };
     for _ in 0..random.u32(1..6) {
         let is_idle = random.u8(0..4) == 0;
         let events_per_ms = if is_idle { 0 } else { random.u32(0..2) };
@@ -116,11 +160,19 @@ fn run(seed: u64) {
     }
     for event in &dead {
         let is_bad = bad_every.is_some_and(|every| event % every == every - 1);
-        assert!(is_bad, "{event} was a good one");
+        let is_refused = refused_types >> type_of(*event) & 1 > 0;
+        let is_old = has_old && *event < OLD_BELOW;
+        assert!(is_bad || is_refused || is_old, "{event} was a good one");
     }
     assert_eq!(simulation.delivery.whereabouts(), Whereabouts::default());
     assert!(simulation.delivery.suspects.is_empty(), "a suspicion has no end");
+    assert!(simulation.apart.is_empty(), "{:?} are set apart", simulation.apart);
+    assert_eq!(simulation.delivery.concurrency().0, 0, "requests in flight");
+    assert_eq!(simulation.delivery.in_flight_bytes(), 0);
 }
+
+/// Events below this number are eight days old.
+const OLD_BELOW: u32 = 100;
 
 #[test]
 fn whatever_the_server_does_each_event_ends_once_and_truly() {

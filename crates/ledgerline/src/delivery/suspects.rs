@@ -411,6 +411,17 @@ impl Suspects {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn apart_records(&self) -> impl Iterator<Item = &Record> {
+        let apart = self.queues.values().filter(|queue| queue.is_apart);
+        apart.flat_map(|queue| queue.held.iter().map(|held| &held.record))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_apart(&self, id: TypeId) -> bool {
+        self.queues.get(&id).is_some_and(|queue| queue.is_apart)
+    }
+
     /// Records that were set apart, or are no longer, since this was last asked.
     pub(crate) fn take_apart_changes(&mut self) -> Vec<(Span, bool)> {
         std::mem::take(&mut self.apart_changes)
