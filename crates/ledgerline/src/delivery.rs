@@ -20,6 +20,8 @@ mod abandon;
 mod age;
 mod batch;
 mod breaker;
+#[cfg(test)]
+mod connections;
 mod counts;
 mod divide;
 mod ended;
@@ -31,6 +33,8 @@ mod learn;
 mod limits;
 mod proof;
 mod questions;
+#[cfg(test)]
+mod refusals;
 mod retry;
 #[cfg(test)]
 mod schedules;
@@ -267,7 +271,7 @@ impl Delivery {
         self.notices.clear();
         self.blocked.end(now_ms);
         self.breaker = Breaker::default();
-        self.suspects = Suspects::default();
+        self.suspects.restart();
         self.window.restart();
     }
 

@@ -36,6 +36,8 @@ impl Delivery {
         if old.is_empty() {
             return false;
         }
+        self.take_back(id);
+        let batch = &self.batches[&id];
         old.sort_by_key(|record| std::cmp::Reverse(contents.timestamp_us(record)));
         self.insert_by_age(id, others, batch.role);
         self.insert_by_age(id, old, Role::Old);
@@ -54,16 +56,17 @@ impl Delivery {
         let batch = &self.batches[&id];
         let events = batch.records.len();
         // Without a name, the younger half may still be taken.
-        let from = match named {
+        let (younger, older) = match named {
             Some(named) => {
                 let limit_us = contents.timestamp_us(&named);
-                let is_younger = |record: &Record| contents.timestamp_us(record) > limit_us;
-                batch.records.partition_point(is_younger)
+                let is_younger = |it: &&Record| contents.timestamp_us(it) > limit_us;
+                batch.records.iter().partition::<Vec<_>, _>(is_younger)
             }
-            None => events / 2,
+            None => {
+                let (younger, older) = batch.records.split_at(events / 2);
+                (younger.to_vec(), older.to_vec())
+            }
         };
-        let (younger, older) = batch.records.split_at(from);
-        let (younger, older) = (younger.to_vec(), older.to_vec());
         self.insert_by_age(id, younger, Role::Old);
         if named.is_none() && events > 1 {
             self.insert_by_age(id, older, Role::Old);

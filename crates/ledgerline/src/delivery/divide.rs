@@ -27,9 +27,6 @@ impl Delivery {
         now_ms: u64,
         contents: &impl Contents,
     ) {
-        if why == Why::TooOld && self.refused_for_age(id, index, now_ms, contents) {
-            return;
-        }
         let batch = &self.batches[&id];
         if batch.records.len() == 1 {
             return self.refused_alone(id, why, now_ms, contents);
@@ -37,7 +34,7 @@ impl Delivery {
         let is_trusted = !batch.past.is_misled;
         let index = index.map(|index| index as usize);
         let Some(index) = index.filter(|index| is_trusted && *index < batch.records.len()) else {
-            return self.divide(id, true, contents);
+            return self.divide(id, true, now_ms, contents);
         };
         let event_type = contents.event_type(&batch.records[index], str::to_owned);
         if self.suspects.refused_in_a_row(&event_type) < NAMED_MAX {
@@ -49,7 +46,7 @@ impl Delivery {
         }
         self.counts.batches_isolated += 1;
         if self.suspects.enter(&event_type, self.learned.events_max()).is_none() {
-            return self.divide(id, true, contents);
+            return self.divide(id, true, now_ms, contents);
         }
         if let Some(rest) = self.hold_by_type(id, false, contents) {
             self.make_ready(rest, true);
@@ -79,13 +76,45 @@ impl Delivery {
         }
         if outcome.is_some_and(Outcome::is_delivered) {
             batch.past.is_misled = true; // It was another one.
+            if let Role::Suspect(queue) = batch.role
+                && let Some(queue) = self.suspects.queue(queue)
+            {
+                queue.is_misled = true;
+            }
         }
         self.make_ready(rest, true);
     }
 
+    /// The event that an answer named is held as any other, and its batch waits for it no longer.
+    pub(super) fn end_named(&mut self, id: BatchId) {
+        let batch = self.batch_mut(id);
+        if let Role::Named { rest } = batch.role {
+            batch.role = Role::Ordinary;
+            self.release_rest(rest, None);
+        }
+    }
+
+    /// The batch's records are no longer set apart, if they were: from now on they are as others.
+    pub(super) fn take_back(&mut self, id: BatchId) {
+        let Self { batches, suspects, .. } = self;
+        let batch = batches.get_mut(&id).expect("whoever decides about a batch has it");
+        match batch.role {
+            Role::Parked => batch.role = Role::Ordinary,
+            Role::Suspect(queue) if suspects.is_apart(queue) => {}
+            _ => return,
+        }
+        suspects.note_apart(&batch.records, false);
+    }
+
     /// Divides a batch with a bad event somewhere: by types as long as it has several. One type
     /// is suspected if it `is_refused`, and halved if it is only held.
-    pub(super) fn divide(&mut self, id: BatchId, is_refused: bool, contents: &impl Contents) {
+    pub(super) fn divide(
+        &mut self,
+        id: BatchId,
+        is_refused: bool,
+        now_ms: u64,
+        contents: &impl Contents,
+    ) {
         self.counts.batches_isolated += 1;
         if let Role::Suspect(queue) = self.batches[&id].role {
             return self.give_back(id, queue);
@@ -104,6 +133,8 @@ impl Delivery {
         let queue = if is_refused { self.suspects.enter(event_type, events / 2) } else { None };
         match queue {
             Some(queue) => self.give_back(id, queue),
+            // One of a type that is known to be refused, or one event.
+            None if events == 1 || self.suspects.is_refused(event_type) => self.hold(id, now_ms),
             None => self.halve(id),
         }
     }
@@ -149,6 +180,7 @@ impl Delivery {
 
     /// Puts a batch's records into the queue: before the others, or behind them.
     fn hold_in(&mut self, id: BatchId, queue: TypeId, is_first: bool) {
+        self.take_back(id);
         let batch = &self.batches[&id];
         let (records, past) = (batch.records.clone(), batch.past.clone());
         if let Some(queue) = self.suspects.queue(queue) {
@@ -188,6 +220,7 @@ impl Delivery {
     fn suspect(&mut self, id: BatchId, event_type: &str, now_ms: u64) {
         let was_known = self.suspects.find(event_type).is_some();
         let Some(queue) = self.suspects.enter(event_type, self.learned.events_max()) else {
+            self.end_named(id);
             return self.hold(id, now_ms);
         };
         let reason = self.batches[&id].past.reason.clone();
@@ -203,14 +236,21 @@ impl Delivery {
     fn suspect_server(&mut self, id: BatchId, event_type: &str, now_ms: u64) {
         if !self.suspects.is_server() {
             self.suspects.suspect_server();
-            let suspected =
-                self.batches.values().filter(|batch| matches!(batch.role, Role::Suspect(_)));
-            let records: Vec<_> = suspected.flat_map(|batch| batch.records.clone()).collect();
-            self.suspects.note_apart(&records, false);
+            for batch in self.batches.values_mut() {
+                if matches!(batch.role, Role::Suspect(_) | Role::Parked) {
+                    self.suspects.note_apart(&batch.records, false);
+                }
+                if batch.role == Role::Parked {
+                    batch.role = Role::Ordinary;
+                }
+            }
         }
         match self.suspects.enter(event_type, 1) {
             Some(queue) => self.hold_in(id, queue, false),
-            None => self.hold(id, now_ms),
+            None => {
+                self.end_named(id);
+                self.hold(id, now_ms);
+            }
         }
         self.counts.failed.held += 1;
         self.breaker.fail();

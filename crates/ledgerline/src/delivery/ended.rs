@@ -10,7 +10,7 @@ use super::proof::Strange;
 use super::slots::FRESH_MS;
 use super::{BatchId, Contents, Delivery, Ids, Notice};
 use crate::loss::ServerReason;
-use crate::sink::http::verdict::Verdict;
+use crate::sink::http::verdict::{Verdict, Why};
 
 /// The end of a batch's request.
 #[derive(Debug, Clone)]
@@ -150,13 +150,14 @@ impl Delivery {
             _ => {}
         }
         self.slots.bad(flight.connection, now_ms);
+        self.end_named(id); // Whatever holds it need not hold the others.
         self.batch_mut(id).past.avoids = Some(flight.connection);
         if self.is_its_own_fault(id, ended, flight, now_ms) {
             self.counts.failed.held += 1;
             if self.batches[&id].records.len() == 1 {
                 return self.park(id, now_ms, contents);
             }
-            return self.divide(id, false, contents);
+            return self.divide(id, false, now_ms, contents);
         }
         match verdict {
             Verdict::Overloaded { after_ms: Some(after_ms) } => {
@@ -199,6 +200,17 @@ impl Delivery {
         contents: &impl Contents,
     ) {
         let is_single = self.batches[&id].records.len() == 1;
+        if let Verdict::Refused { index, why: Why::TooOld } = verdict
+            && self.refused_for_age(id, index, now_ms, contents)
+        {
+            if self.suspects.is_server() {
+                self.breaker.fail();
+                self.open_breaker(Cause::Rejecting, 0, now_ms);
+            } else if !is_single {
+                self.breaker.close(flight.begun_ms);
+            }
+            return;
+        }
         match verdict {
             Verdict::TooBig { .. } if is_single => self.refused_single(id, false, now_ms, contents),
             _ if self.suspects.is_server() && !is_single => self.reject(id, now_ms, contents),
@@ -236,6 +248,9 @@ impl Delivery {
         let same = &mut batch.past.same;
         if is_overload || ended.verdict == Verdict::Unreadable {
             return false;
+        }
+        if batch.role == Role::Parked {
+            return true; // Nothing follows from it for others, however long it is the only one.
         }
         // Others were stored since it was last answered so, or at least since it was sent. What it
         // is a part of has shown already that it isn't the server.

@@ -109,12 +109,12 @@ impl Delivery {
         apart
     }
 
-    /// Whether something that is set apart is being tried, or about to be.
-    pub(crate) fn is_apart_busy(&self, now_ms: u64) -> bool {
+    /// Whether something that is set apart has still to be tried since all of it was to be.
+    pub(crate) fn is_apart_busy(&self) -> bool {
         let is_tried = |batch: &Batch| {
             batch.role == Role::Parked && matches!(batch.place, Place::InFlight(_) | Place::Ready)
         };
-        self.suspects.is_apart_busy(now_ms) || self.batches.values().any(is_tried)
+        self.suspects.is_apart_hurried() || self.batches.values().any(is_tried)
     }
 
     /// The records that are set apart, and those that may be, because they are being tried.

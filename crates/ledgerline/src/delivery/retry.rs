@@ -37,7 +37,8 @@ impl Delivery {
         if let Role::Suspect(queue) = self.batches[&id].role {
             self.give_back(id, queue);
         } else if let Some(rest) = self.hold_by_type(id, true, contents) {
-            self.hold(rest, now_ms);
+            // Of these one may be taken: the table has no room to find out by turns.
+            self.divide(rest, false, now_ms, contents);
         }
         self.counts.failed.held += 1;
         self.breaker.fail();
@@ -118,7 +119,7 @@ impl Delivery {
 
     /// Tries each type that is set apart, and each event, once more: only they are left.
     pub(crate) fn retry_apart(&mut self) {
-        self.end_backoffs(|batch| batch.role == Role::Parked);
+        self.end_backoffs(|batch| matches!(batch.role, Role::Parked | Role::Suspect(_)));
         self.suspects.hurry();
     }
 

@@ -72,7 +72,11 @@ impl Delivery {
     fn is_turn_of_suspects(&self) -> bool {
         let is_probing = self.breaker.cause().is_some();
         let share = (self.window.limit() / SUSPECTS_SHARE).max(1);
-        !is_probing && !self.was_suspect && self.suspects.in_flight() < share
+        // One that waits for another try takes no part of the window.
+        let is_theirs =
+            |batch: &&Batch| matches!(batch.role, Role::Suspect(_)) && batch.flight().is_some();
+        let in_flight = || self.batches.values().filter(is_theirs).count();
+        !is_probing && !self.was_suspect && in_flight() < share
     }
 
     /// While the server refuses everything: what waits is sorted by types, batch after batch, and
@@ -80,6 +84,11 @@ impl Delivery {
     fn next_probe(&mut self, now_ms: u64, contents: &impl Contents) -> Option<Source> {
         if self.has_ordinary() {
             let batch = self.pop_ordinary();
+            if self.batches[&batch].role == Role::Old {
+                // What its refusal says is of its age alone.
+                self.make_ready(batch, true);
+                return Some(Source::Ordinary);
+            }
             if let Some(rest) = self.hold_by_type(batch, true, contents) {
                 // There is no room in the table for its types: they have a turn as one.
                 self.make_ready(rest, self.was_suspect);
@@ -88,22 +97,34 @@ impl Delivery {
                 }
             }
         }
-        self.suspects.next_due(now_ms, true).map(Source::Suspect)
+        let suspect = self.suspects.next_due(now_ms, true).map(Source::Suspect);
+        suspect.or_else(|| self.has_ordinary().then_some(Source::Ordinary))
     }
 
     fn avoided_by(&mut self, source: Source) -> Option<usize> {
         match source {
             Source::Suspect(queue) => self.suspects.queue(queue)?.avoids,
-            Source::Ordinary => self.batches[self.ready.front()?].past.avoids,
+            Source::Ordinary => self.batches[&self.next_tried()?].past.avoids,
         }
     }
 
-    fn pop_ordinary(&mut self) -> BatchId {
-        // Whether it takes what is new: what has failed may be at fault itself.
+    /// Whether the next probe shows if the server takes what is new: what has failed may be at fault
+    /// itself.
+    fn probes_new(&self) -> bool {
         let is_probe = self.breaker.cause().is_some_and(|cause| cause != Cause::NoConnection);
-        self.probed_new = is_probe && !self.probed_new && self.is_cut_due();
-        let tried = if self.probed_new { None } else { self.ready.pop_front() };
+        is_probe && !self.probed_new && self.is_cut_due()
+    }
+
+    /// The batch whose turn has come, unless a new one is to be cut.
+    fn next_tried(&self) -> Option<BatchId> {
+        if self.probes_new() { None } else { self.ready.front().copied() }
+    }
+
+    fn pop_ordinary(&mut self) -> BatchId {
+        let tried = self.next_tried();
+        self.probed_new = self.probes_new();
         if let Some(batch) = tried {
+            self.ready.pop_front();
             self.batches.get_mut(&batch).expect("a ready batch exists").place = Place::Returned;
             return batch;
         }
@@ -130,6 +151,7 @@ impl Delivery {
         may_enter: bool,
         contents: &impl Contents,
     ) -> Option<BatchId> {
+        self.take_back(id);
         let Self { suspects, batches, learned, .. } = self;
         let batch = batches.get_mut(&id).expect("whoever divides a batch has it");
         let state = (batch.past.doubt, batch.past.is_offered);
@@ -166,8 +188,8 @@ impl Delivery {
         let (records, doubt, is_offered) =
             suspects.cut(queue, learned.events_max(), learned.bytes_max());
         let found = suspects.queue(queue).expect("it was cut from");
-        let (avoids, reason) = (found.avoids, found.reason.clone());
-        let past = History { doubt, is_offered, avoids, reason, ..History::default() };
+        let (avoids, reason, is_misled) = (found.avoids, found.reason.clone(), found.is_misled);
+        let past = History { doubt, is_offered, avoids, reason, is_misled, ..History::default() };
         let batch = Batch::new(records, Role::Suspect(queue), past);
         self.insert(batch)
     }
@@ -224,8 +246,8 @@ impl Delivery {
         let bytes_max = self.learned.bytes_max();
         let next_bytes = match source {
             Source::Suspect(queue) => self.suspects.next_bytes(queue, bytes_max),
-            Source::Ordinary => match self.ready.front() {
-                Some(batch) => self.batches[batch].bytes,
+            Source::Ordinary => match self.next_tried() {
+                Some(batch) => self.batches[&batch].bytes,
                 None => self.gather.next_bytes(bytes_max),
             },
         };

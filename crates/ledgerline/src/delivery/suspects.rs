@@ -27,8 +27,6 @@ pub(crate) struct Suspects {
     next_id: TypeId,
     /// The queue that has sent last.
     last: TypeId,
-    /// Requests of queues in flight.
-    in_flight: usize,
     /// Singles of each type without a queue that were refused since one of it was stored.
     tallies: HashMap<Box<str>, u32>,
     /// Singles refused since anything was stored.
@@ -50,7 +48,12 @@ pub(crate) struct Queue {
     pauses: u32,
     paused_until_ms: u64,
     is_apart: bool,
+    /// Its requests that have not ended, or wait for another try.
     in_flight: u32,
+    /// Somebody wants it tried once, whatever it waits for.
+    is_hurried: bool,
+    /// Its answers have named an event that was stored.
+    pub(crate) is_misled: bool,
     /// The connection that refused it last.
     pub(crate) avoids: Option<usize>,
     pub(crate) reason: Option<Arc<ServerReason>>,
@@ -136,6 +139,8 @@ impl Suspects {
             paused_until_ms: 0,
             is_apart: false,
             in_flight: 0,
+            is_hurried: false,
+            is_misled: false,
             avoids: None,
             reason: None,
         };
@@ -190,11 +195,6 @@ impl Suspects {
         waiting.map(|queue| queue.paused_until_ms).filter(|at_ms| *at_ms > now_ms).min()
     }
 
-    /// Requests of queues in flight.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight
-    }
-
     /// Takes the queue's next request: records of one past.
     pub(crate) fn cut(
         &mut self,
@@ -203,7 +203,6 @@ impl Suspects {
         bytes_max: u64,
     ) -> (Vec<Record>, Doubt, bool) {
         self.last = id;
-        self.in_flight += 1;
         let queue = self.queues.get_mut(&id).expect("a queue with something to send exists");
         queue.in_flight += 1;
         let first = queue.held[0];
@@ -217,9 +216,9 @@ impl Suspects {
 
     /// A request of the queue is no longer in flight, whatever became of it.
     pub(crate) fn returned(&mut self, id: TypeId) {
-        self.in_flight -= 1;
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.in_flight -= 1;
+            queue.is_hurried = false;
         }
     }
 
@@ -267,6 +266,11 @@ impl Suspects {
         }
     }
 
+    /// Whether so many were that it isn't the event.
+    pub(crate) fn is_refused(&self, event_type: &str) -> bool {
+        self.refused_in_a_row(event_type) >= REFUSED_MAX
+    }
+
     /// An event of the type was refused alone. `counts_for_type`: for what it is, and not for how
     /// large.
     pub(crate) fn refused_single(&mut self, event_type: &str, counts_for_type: bool) -> Single {
@@ -276,23 +280,18 @@ impl Suspects {
             return Single::Keep; // That was known, and says nothing of the server.
         }
         self.refused_in_all += 1;
+        let count = u32::from(counts_for_type) + self.refused_in_a_row(event_type);
+        match self.find(event_type).and_then(|id| self.queues.get_mut(&id)) {
+            Some(queue) => queue.in_a_row = count,
+            None => self.note_tally(event_type, count),
+        }
         if self.is_server || self.refused_in_all >= REFUSED_MAX {
             return Single::KeepAll;
         }
         if !counts_for_type {
             return Single::DeadLetter;
         }
-        let count = match self.find(event_type).and_then(|id| self.queues.get_mut(&id)) {
-            Some(queue) => &mut queue.in_a_row,
-            None => {
-                if self.tallies.len() >= TALLIES_MAX {
-                    self.tallies.clear();
-                }
-                self.tallies.entry(event_type.into()).or_default()
-            }
-        };
-        *count += 1;
-        if *count >= REFUSED_MAX { Single::Keep } else { Single::DeadLetter }
+        if count >= REFUSED_MAX { Single::Keep } else { Single::DeadLetter }
     }
 
     /// So many in a row were refused that the queue pauses. How long; and whether its events are
@@ -334,16 +333,35 @@ impl Suspects {
 
     /// Ends every pause, so that each queue is tried once more.
     pub(crate) fn hurry(&mut self) {
-        self.queues.values_mut().for_each(|queue| queue.paused_until_ms = 0);
+        for queue in self.queues.values_mut() {
+            queue.paused_until_ms = 0;
+            queue.is_hurried = true;
+        }
     }
 
-    /// Whether a queue whose events are set apart has something to send at this moment, or in
-    /// flight.
-    pub(crate) fn is_apart_busy(&self, now_ms: u64) -> bool {
-        self.queues.values().any(|queue| {
-            let is_due = !queue.held.is_empty() && queue.paused_until_ms <= now_ms;
-            queue.is_apart && (is_due || queue.in_flight > 0)
-        })
+    /// Whether a queue whose events are set apart has still to be tried since it was hurried.
+    pub(crate) fn is_apart_hurried(&self) -> bool {
+        let is_left = |queue: &Queue| queue.in_flight > 0 || !queue.held.is_empty();
+        self.queues.values().any(|queue| queue.is_apart && queue.is_hurried && is_left(queue))
+    }
+
+    /// Lets go of every record. What the types have come to stays known.
+    pub(crate) fn restart(&mut self) {
+        let Self { queues, tallies, refused_in_all, is_server, .. } = std::mem::take(self);
+        (self.refused_in_all, self.is_server) = (refused_in_all, is_server);
+        self.tallies = tallies;
+        queues.into_values().for_each(|queue| self.note_tally(&queue.event_type, queue.in_a_row));
+    }
+
+    /// Remembers how many singles of a type without a queue were refused.
+    fn note_tally(&mut self, event_type: &str, count: u32) {
+        if count == 0 {
+            return;
+        }
+        if self.tallies.len() >= TALLIES_MAX {
+            self.tallies.clear();
+        }
+        self.tallies.insert(event_type.into(), count);
     }
 
     /// Takes the queue out of the table if nothing of it is left.
@@ -353,9 +371,7 @@ impl Suspects {
             && let Some(queue) = self.queues.remove(&id)
         {
             self.by_type.remove(&queue.event_type);
-            if queue.in_a_row > 0 {
-                self.tallies.insert((*queue.event_type).into(), queue.in_a_row);
-            }
+            self.note_tally(&queue.event_type, queue.in_a_row);
         }
     }
 
@@ -417,7 +433,7 @@ impl Suspects {
         apart.flat_map(|queue| queue.held.iter().map(|held| &held.record))
     }
 
-    #[cfg(test)]
+    /// Whether the queue's events are set apart.
     pub(crate) fn is_apart(&self, id: TypeId) -> bool {
         self.queues.get(&id).is_some_and(|queue| queue.is_apart)
     }

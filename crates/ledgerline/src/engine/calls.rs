@@ -226,7 +226,8 @@ impl Engine {
 
     /// Whether a close waits for nothing but what is set apart. Each of its types is tried once.
     fn is_only_apart(&mut self, now_ms: u64) -> bool {
-        if self.driver.accounts().pending != self.driver.apart() {
+        let apart = self.driver.apart();
+        if apart == 0 || self.driver.accounts().pending != apart {
             return false;
         }
         if !std::mem::replace(&mut self.calls.has_tried_apart, true) {
@@ -234,7 +235,7 @@ impl Engine {
             self.calls.next_apart_ms = now_ms; // The next turn sends them.
             return false;
         }
-        !self.delivery.is_apart_busy(now_ms)
+        !self.delivery.is_apart_busy() && !self.redelivery.is_under_way()
     }
 
     /// Whether a close has come to its end: everything settled, or dropped at the deadline or when
