@@ -185,7 +185,7 @@ impl Delivery {
         let (records, past) = (batch.records.clone(), batch.past.clone());
         if let Some(queue) = self.suspects.queue(queue) {
             queue.avoids = past.avoids;
-            queue.reason = past.reason.or(queue.reason.take());
+            queue.reason = past.reason.or_else(|| queue.reason.take());
         }
         self.suspects.hold(queue, &records, (past.doubt, past.is_offered), is_first);
         self.forget(id, None);

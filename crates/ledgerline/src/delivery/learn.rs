@@ -102,7 +102,7 @@ impl Delivery {
             return self.give_back(id, queue);
         }
         let batch = self.forget(id, None);
-        let size = limit.filter(|limit| *limit < events).unwrap_or(events.div_ceil(2));
+        let size = limit.filter(|limit| *limit < events).unwrap_or_else(|| events.div_ceil(2));
         for records in batch.records.chunks(size.max(1)) {
             let part = batch.part(records.to_vec());
             let past = History { is_half: true, attempts: 0, failures: 0, ..part.past };

@@ -231,12 +231,17 @@ impl Simulation {
             let span = settlement.span;
             let events = self.settled.entry(settlement.outcome).or_default();
             events.extend(span.first..span.first + span.count);
-            self.apart.retain(|event| !(span.first..span.first + span.count).contains(event));
+            for event in span.first..span.first + span.count {
+                self.apart.remove(&event);
+            }
         }
     }
 
     /// What was said to be set apart is what the machine has set apart.
     fn assert_apart(&self) {
+        if self.apart.is_empty() && self.delivery.suspects.is_empty() {
+            return;
+        }
         let (must, may) = self.delivery.apart_records();
         let apart: BTreeSet<u32> = self.apart.iter().copied().collect();
         assert!(apart.is_superset(&must), "{:?} was not told of", must.difference(&apart));
