@@ -383,7 +383,7 @@ impl Config {
     }
 
     fn set_apart_bytes(&self) -> u64 {
-        self.set_apart_bytes_max.unwrap_or(self.buffer_bytes() / 4)
+        self.set_apart_bytes_max.unwrap_or_else(|| self.buffer_bytes() / 4)
     }
 
     /// Blocks in which events that are set apart may be all that is left.
