@@ -3,6 +3,8 @@
 //! One thread owns the [`Driver`]; nothing here is shared but the words in `lanes` and `block`.
 
 mod apart;
+#[cfg(all(test, not(ledgerline_loom)))]
+mod apart_tests;
 mod close;
 mod ledger;
 mod loan;

@@ -42,6 +42,7 @@
 //!   `the_end_of_a_loan_wakes_a_parked_driver`
 //! - a status cleared before the state, or Relaxed; stored Relaxed when settled; loaded Relaxed, or
 //!   the state behind it: `a_standing_is_never_that_of_another_life`
+//! - a status set apart Relaxed: `a_record_is_not_set_apart_for_that_of_another_life`
 //! - nothing noted of what was pushed out: `what_is_forgotten_is_not_said_to_be_delivered`
 //! - what was forgotten taken to be no younger than the state that was read:
 //!   `what_is_forgotten_in_later_lives_is_not_said_to_be_delivered`

@@ -113,6 +113,33 @@ fn a_standing_across_a_rebuild_is_never_that_of_another_life() {
     });
 }
 
+/// Whoever looks while the record is set apart, taken back, settled and its place set apart again
+/// for another one sees nothing but what was true of it.
+#[test]
+fn a_record_is_not_set_apart_for_that_of_another_life() {
+    loom::model(|| {
+        let (lanes, mut driver, _) = engine(1, 1);
+        let receipt = fill(&lanes);
+        let records = take_all(&mut driver);
+        let reader = {
+            let lanes = lanes.clone();
+            thread::spawn(move || [lanes.standing(receipt), lanes.standing(receipt)])
+        };
+        driver.set_apart(records[0].block, 0, 1, true);
+        driver.settle(records[0].block, 0, 2, Outcome::DeadLettered);
+        lanes.record(0, &[3, 3], 0).unwrap();
+        let block = take_all(&mut driver)[0].block;
+        driver.set_apart(block, 0, 1, true);
+        let order = [Standing::Recorded, Standing::SetApart, settled(Outcome::DeadLettered)];
+        let places = reader.join().unwrap().map(|seen| order.iter().position(|it| *it == seen));
+        assert!(places[0].is_some() && places[0] <= places[1], "{places:?}");
+        assert_eq!(driver.apart(), 1);
+        driver.settle(block, 0, 1, Outcome::Delivered);
+        assert_eq!(driver.apart(), 0);
+        assert_eq!(lanes.standing(receipt), settled(Outcome::DeadLettered));
+    });
+}
+
 /// A lost wake-up would leave the model without a thread to run.
 #[test]
 fn a_sleeper_is_woken_by_what_it_waits_for() {
