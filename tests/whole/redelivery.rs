@@ -186,3 +186,27 @@ fn evicted_events_come_after_the_ones_that_evicted_them() {
     assert_eq!(server.stored_count() as u64, accounts.delivered + accounts.redelivered);
     assert!(accounts.is_balanced() && server.repeats() == 0, "{accounts:?}");
 }
+
+#[test]
+fn a_close_waits_for_what_is_being_sent_again() {
+    let (gate, asked) = (Gate::new(), Arc::new(AtomicUsize::new(0)));
+    let (held, seen) = (gate.clone(), Arc::clone(&asked));
+    let server = Scripted::start(move |_| match seen.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::status(503),
+        _ => Reply::Store.after(&held),
+    });
+    let store = record(&server.url(), &["rr-1"], |_| {});
+    store.flush(WAIT).unwrap_err();
+    let deadline = Instant::now() + WAIT;
+    while asked.load(Ordering::Relaxed) < 2 {
+        assert!(Instant::now() < deadline, "it is not sent again");
+        std::thread::yield_now();
+    }
+    let opener = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200)); // Long enough for a close to end too early.
+        gate.open();
+    });
+    store.close(WAIT).unwrap();
+    assert_eq!(store.accounts().redelivered, 1);
+    opener.join().unwrap();
+}
