@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use ledgerline_core::Outcome;
 
-use super::batch::{Flight, Place, Role, SameAnswers};
+use super::batch::{Batch, Flight, History, Place, Role, SameAnswers};
+use super::gather::fitting;
 use super::lateness::Cause;
 use super::proof::Strange;
 use super::slots::FRESH_MS;
+use super::suspects::TypeId;
 use super::{BatchId, Contents, Delivery, Ids, Notice};
 use crate::loss::ServerReason;
 use crate::sink::http::verdict::{Verdict, Why};
@@ -98,10 +100,34 @@ impl Delivery {
                 suspects.note_apart(&records, false);
                 self.notice(Notice::Taken { event_type });
             }
+            self.trust_if_whole(id, queue);
         } else if batch.past.is_remainder && suspects.has_tallies() {
             for record in &batch.records {
                 contents.event_type(record, |it| suspects.forget_tally(it));
             }
+        }
+    }
+
+    /// A request of a suspected type was stored: if it was one of several whole ones, the type is
+    /// suspected no longer.
+    fn trust_if_whole(&mut self, id: BatchId, queue: TypeId) {
+        let (events_max, bytes_max) = (self.learned.events_max(), self.learned.bytes_max());
+        let batch = &self.batches[&id];
+        if batch.records.len() < events_max && batch.bytes < bytes_max / 2 {
+            return;
+        }
+        let mut parts = Vec::new();
+        for (records, doubt, is_offered) in self.suspects.stored_whole(queue) {
+            let mut left = &records[..];
+            while !left.is_empty() {
+                let (part, rest) = left.split_at(fitting(left, events_max, bytes_max));
+                let past = History { doubt, is_offered, ..History::default() };
+                parts.push(Batch::new(part.to_vec(), Role::Ordinary, past));
+                left = rest;
+            }
+        }
+        for part in parts.into_iter().rev() {
+            self.insert_ready(part, true);
         }
     }
 
@@ -320,7 +346,7 @@ impl Delivery {
         self.blame(Cause::Unauthorized, now_ms);
     }
 
-    pub(super) fn batch_mut(&mut self, id: BatchId) -> &mut super::Batch {
+    pub(super) fn batch_mut(&mut self, id: BatchId) -> &mut Batch {
         self.batches.get_mut(&id).expect("whoever decides about a batch has it")
     }
 

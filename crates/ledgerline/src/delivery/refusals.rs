@@ -350,3 +350,19 @@ fn what_the_types_have_come_to_is_known_after_a_restart() {
     assert!(suspects.is_empty());
     assert_eq!(suspects.refused_single("a.b.c", true), suspects::Single::Keep);
 }
+
+#[test]
+fn a_type_with_few_bad_events_is_no_later_than_others_at_full_load() {
+    let (mut simulation, _) = server(|now_ms, events| {
+        let is_bad = |event: &u32| event % 1_000 == 600 && now_ms < 2_000;
+        match events.iter().any(is_bad) {
+            true => Reaction::Refuse(400, 100, None),
+            false => Reaction::Store(100),
+        }
+    });
+    simulation.run(8_000, 60);
+    assert!(simulation.delivery.has_ordinary(), "it is still at its limit");
+    assert!(simulation.delivery.suspects.is_empty(), "the type was stored for seconds");
+    let dead = simulation.dead();
+    simulation.drain().assert_delivered(dead);
+}

@@ -45,6 +45,8 @@ pub(crate) struct Queue {
     events_next: usize,
     /// Singles refused since one of the type was stored.
     in_a_row: u32,
+    /// Whole requests stored since any was refused.
+    whole_in_a_row: u32,
     pauses: u32,
     paused_until_ms: u64,
     is_apart: bool,
@@ -135,6 +137,7 @@ impl Suspects {
             event_type,
             held: VecDeque::new(),
             events_next: events_next.max(1),
+            whole_in_a_row: 0,
             pauses: 0,
             paused_until_ms: 0,
             is_apart: false,
@@ -225,6 +228,7 @@ impl Suspects {
     /// A request of the queue was refused, of so many events.
     pub(crate) fn halve(&mut self, id: TypeId, events: usize) {
         if let Some(queue) = self.queues.get_mut(&id) {
+            queue.whole_in_a_row = 0;
             queue.events_next = (events / 2).clamp(1, queue.events_next.max(1));
         }
     }
@@ -251,6 +255,26 @@ impl Suspects {
         let event_type = queue.is_apart.then(|| Arc::clone(&queue.event_type));
         self.end_apart(id);
         event_type
+    }
+
+    /// A request of the queue was stored that was as large as any. After a few in a row the type
+    /// is trusted, and what its queue holds goes with the other events: at full load it would never
+    /// be empty. Records of one past, the oldest first.
+    pub(crate) fn stored_whole(&mut self, id: TypeId) -> Vec<(Vec<Record>, Doubt, bool)> {
+        let Some(queue) = self.queues.get_mut(&id) else { return Vec::new() };
+        queue.whole_in_a_row += 1;
+        if queue.whole_in_a_row < WHOLE_MIN || queue.in_flight > 1 {
+            return Vec::new();
+        }
+        let past = |held: &Held| (held.doubt, held.is_offered);
+        let held = queue.held.make_contiguous();
+        let alike = held.chunk_by(|one, next| past(one) == past(next)).map(|alike| {
+            let records = alike.iter().map(|held| held.record).collect();
+            (records, alike[0].doubt, alike[0].is_offered)
+        });
+        let released = alike.collect();
+        queue.held.clear();
+        released
     }
 
     /// Events of these types were stored: those refused alone before don't speak against them.
@@ -455,5 +479,7 @@ const TYPES_MAX: usize = 64;
 const TALLIES_MAX: usize = 256;
 /// Singles refused in a row before it isn't the event.
 const REFUSED_MAX: u32 = 20;
+/// Whole requests stored in a row after which a type is trusted again.
+const WHOLE_MIN: u32 = 4;
 const PAUSE_MIN_MS: u64 = 1_000;
 const PAUSE_MAX_MS: u64 = 10_000;
