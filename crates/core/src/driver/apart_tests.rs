@@ -12,7 +12,8 @@ impl Bell for Deaf {
 fn engine(records: usize) -> (Lanes, Driver, Vec<Receipt>) {
     let (lanes, mut driver) =
         Lanes::new(Box::new(Anonymous::new(3).expect("memory")), 1, Box::new(Deaf));
-    let receipts = (0..records).map(|_| lanes.record(0, &[1; 10], 0).unwrap()).collect();
+    let receipts =
+        (0..records).map(|_| lanes.record(0, &[1; 10], 0).expect("there is room")).collect();
     take(&mut driver);
     (lanes, driver, receipts)
 }
