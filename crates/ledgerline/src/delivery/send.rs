@@ -108,8 +108,7 @@ impl Delivery {
         }
     }
 
-    /// Whether the next probe shows if the server takes what is new: what has failed may be at fault
-    /// itself.
+    /// Whether the next probe is to be a new batch: what has failed may be at fault itself.
     fn probes_new(&self) -> bool {
         let is_probe = self.breaker.cause().is_some_and(|cause| cause != Cause::NoConnection);
         is_probe && !self.probed_new && self.is_cut_due()

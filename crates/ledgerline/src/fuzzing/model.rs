@@ -1,7 +1,7 @@
 //! The delivery machine against a model of what it was told: any commands and answers, in any
 //! order, in virtual time.
 //!
-//! Invariant, after every step: what was pushed and isn't settled is somewhere in the machine, once;
+//! Invariant, after every step: what was pushed and isn't settled is in the machine, once;
 //! what is settled was settled once, as delivered only by an answer that says so; and what may be
 //! stored is said to be so. At the end, with a server that stores all, nothing stays behind. Limit:
 //! records are numbers, eight to a block.
