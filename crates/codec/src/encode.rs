@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use memchr::memmem;
 use uuid::Uuid;
 
 use crate::escape::{Best, Cursor};
@@ -55,10 +56,9 @@ pub fn event_id_text(record: &[u8]) -> Option<&[u8]> {
 /// looks like the beginning of a field is one.
 #[must_use]
 pub fn field_text(record: &[u8], field: Field) -> Option<&str> {
-    let find = |wanted: &[u8]| record.windows(wanted.len()).position(|it| it == wanted);
     let key = field.quoted_key();
-    let start = find(key)? + key.len();
-    if find(Field::EventData.key()).is_some_and(|data| data < start) {
+    let start = memmem::find(record, key)? + key.len();
+    if memmem::find(&record[..start], Field::EventData.key()).is_some() {
         return None;
     }
     let mut is_escaped = false;

@@ -226,6 +226,7 @@ impl Delivery {
             self.gather.force(Reason::Timer);
         }
         self.learned.advance(&self.limits, now_ms);
+        self.suspects.advance(now_ms);
     }
 
     /// When to call [`advance`](Self::advance) next, if nothing happens before.

@@ -452,7 +452,9 @@ impl Engine {
         let blocks = self.driver.blocks_apart();
         let beyond = blocks.len().saturating_sub(self.blocks_apart_max);
         if beyond > 0 {
-            self.delivery.dead_letter_apart(&blocks, beyond);
+            // Some more, so that it isn't for each block that everything is looked through.
+            let wanted = beyond + self.blocks_apart_max / 8;
+            self.delivery.dead_letter_apart(&blocks, wanted);
             self.settle();
         }
     }

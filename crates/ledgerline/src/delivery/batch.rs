@@ -100,6 +100,8 @@ pub(crate) struct History {
     pub(crate) is_half: bool,
     /// The server has once not accepted the token that it came with.
     pub(crate) was_unauthorized: bool,
+    /// Its refusal was doubted, and it was sent to somebody else.
+    pub(crate) was_doubted: bool,
     /// An event that an answer named was stored: its answers name the wrong ones.
     pub(crate) is_misled: bool,
     /// An event that an answer named was taken out of it.

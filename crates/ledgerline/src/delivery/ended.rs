@@ -81,15 +81,19 @@ impl Delivery {
             self.window.restart();
         }
         self.learn_from_stored(id, took_ms, now_ms);
-        self.clear_suspicion(id, contents);
+        self.clear_suspicion(id, flight, contents);
         let is_queued = ended.verdict == Verdict::Queued;
         let outcome = if is_queued { Outcome::QueuedByServer } else { Outcome::Delivered };
         self.settle(id, outcome, now_ms);
     }
 
     /// A batch was stored: what that says of the types of its events.
-    fn clear_suspicion(&mut self, id: BatchId, contents: &impl Contents) {
-        self.suspects.stored();
+    fn clear_suspicion(&mut self, id: BatchId, flight: Flight, contents: &impl Contents) {
+        let queue = match self.batches[&id].role {
+            Role::Suspect(queue) => Some(queue),
+            _ => None,
+        };
+        self.suspects.stored(flight.begun_ms, queue);
         let Self { suspects, batches, learned, .. } = self;
         let batch = &batches[&id];
         if let Role::Suspect(queue) = batch.role {
@@ -169,7 +173,11 @@ impl Delivery {
                 return self.make_ready(id, true);
             }
             Verdict::TooBig { .. } | Verdict::Refused { .. } => {
+                self.slots.refuses(flight.connection, now_ms);
                 self.batch_mut(id).past.avoids = Some(flight.connection);
+                if self.is_in_doubt(id, verdict, flight.connection, now_ms) {
+                    return self.make_ready(id, true);
+                }
                 return self.rejected(id, verdict, flight, now_ms, contents);
             }
             Verdict::NotConnected => return self.unreachable(id, flight, now_ms),
@@ -214,6 +222,24 @@ impl Delivery {
                 self.overloaded(&tried, verdict.is_ambiguous(), now_ms);
             }
         }
+    }
+
+    /// Whether an event that was refused alone is asked for once more, on another connection: the
+    /// one that refused it has stored nothing lately, and another one has. Behind it may be a
+    /// server that refuses everything.
+    fn is_in_doubt(
+        &mut self,
+        id: BatchId,
+        verdict: Verdict,
+        connection: usize,
+        now_ms: u64,
+    ) -> bool {
+        let is_refused = matches!(verdict, Verdict::Refused { why, .. } if why != Why::IdConflict);
+        let is_alone = self.slots.refuses_alone(connection, now_ms);
+        let batch = self.batch_mut(id);
+        let is_single = batch.records.len() == 1 && batch.role != Role::Old;
+        let may_be = is_refused && is_alone && is_single && !self.suspects.is_server();
+        may_be && !std::mem::replace(&mut self.batch_mut(id).past.was_doubted, true)
     }
 
     /// More events than the server takes, or one that it won't have.

@@ -3,7 +3,6 @@
 //! Whole blocks, because only a whole block makes room. What is in flight is not dropped: its
 //! memory is being read, and its answer may be a moment away.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use ledgerline_core::{Outcome, Record};
@@ -19,7 +18,7 @@ impl Delivery {
         if evicted.is_empty() {
             return;
         }
-        let is_evicted = |block: u32| evicted.contains(&block);
+        let is_evicted = |block: u32| evicted.contains(block);
         let gathered = self.gather.evict(is_evicted);
         self.settle_records(&gathered, Outcome::Evicted, Doubt::default(), None);
         self.leave_blocks(&is_evicted, Outcome::Evicted);
@@ -33,27 +32,26 @@ impl Delivery {
             return;
         }
         let before = self.settlements.len();
-        self.leave_blocks(&|block| chosen.contains(&block), Outcome::DeadLettered);
+        self.leave_blocks(&|block| chosen.contains(block), Outcome::DeadLettered);
+        // Neighbours have the same reason: it is made once for all of them.
+        let mut last: Option<(Option<Arc<ServerReason>>, Arc<ServerReason>)> = None;
         for settlement in &mut self.settlements[before..] {
-            settlement.reason = settlement.reason.as_deref().map(untried).or_else(|| {
-                Some(untried(&ServerReason {
-                    status: 0,
-                    detail: "".into(),
-                    rule: None,
-                    field: None,
-                    index: None,
-                }))
-            });
+            let given = settlement.reason.take();
+            let made = match last.take() {
+                Some((of, made)) if is_same(of.as_ref(), given.as_ref()) => made,
+                _ => untried(given.as_deref()),
+            };
+            settlement.reason = Some(Arc::clone(&made));
+            last = Some((given, made));
         }
     }
 
     /// The first `wanted` of these blocks that have no record in flight.
-    fn first_free(&self, oldest_first: &[u32], wanted: usize) -> HashSet<u32> {
+    fn first_free(&self, oldest_first: &[u32], wanted: usize) -> Blocks {
         let in_flight = self.batches.values().filter(|batch| batch.flight().is_some());
-        let pinned: HashSet<u32> =
-            in_flight.flat_map(|batch| &batch.records).map(|record| record.block).collect();
-        let free = oldest_first.iter().copied().filter(|block| !pinned.contains(block));
-        free.take(wanted).collect()
+        let pinned = Blocks::of(in_flight.flat_map(|batch| &batch.records).map(|it| it.block));
+        let free = oldest_first.iter().copied().filter(|block| !pinned.contains(*block));
+        Blocks::of(free.take(wanted))
     }
 
     /// Gives the records in these blocks that wait in batches and queues this outcome.
@@ -84,8 +82,47 @@ impl Delivery {
     }
 }
 
+/// A set of blocks.
+struct Blocks(Vec<bool>);
+
+impl Blocks {
+    fn of(blocks: impl IntoIterator<Item = u32>) -> Self {
+        let mut is_in = Vec::new();
+        for block in blocks {
+            let place = block as usize;
+            if place >= is_in.len() {
+                is_in.resize(place + 1, false);
+            }
+            is_in[place] = true;
+        }
+        Self(is_in)
+    }
+
+    fn contains(&self, block: u32) -> bool {
+        self.0.get(block as usize).is_some_and(|is_in| *is_in)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn is_same(one: Option<&Arc<ServerReason>>, other: Option<&Arc<ServerReason>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
 /// The reason of an event that was not tried, made from that of others of its type.
-fn untried(reason: &ServerReason) -> Arc<ServerReason> {
-    let detail = format!("not tried, events of its type are refused: {}", reason.detail).into();
-    Arc::new(ServerReason { detail, index: None, rule: Some(NOT_TRIED.into()), ..reason.clone() })
+fn untried(reason: Option<&ServerReason>) -> Arc<ServerReason> {
+    let said = reason.map_or("", |reason| &reason.detail);
+    Arc::new(ServerReason {
+        status: reason.map_or(0, |reason| reason.status),
+        detail: format!("not tried, events of its type are refused: {said}").into(),
+        rule: Some(NOT_TRIED.into()),
+        field: reason.and_then(|reason| reason.field.clone()),
+        index: None,
+    })
 }

@@ -77,6 +77,9 @@ impl Delivery {
     /// A batch was stored, after so long.
     pub(super) fn learn_from_stored(&mut self, id: BatchId, took_ms: u64, now_ms: u64) {
         let batch = &self.batches[&id];
+        if let Role::Suspect(_) = batch.role {
+            return; // As large as its suspicion allows.
+        }
         self.learned.stored(batch.records.len());
         let is_slow = took_ms >= self.limits.request_timeout_ms / 2;
         if is_slow && batch.records.len() > 1 && batch.bytes / 2 >= BYTES_LEAST {

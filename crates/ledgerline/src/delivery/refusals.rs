@@ -343,7 +343,7 @@ fn what_the_types_have_come_to_is_known_after_a_restart() {
     let mut suspects = Suspects::default();
     for _ in 0..19 {
         assert_eq!(suspects.refused_single("a.b.c", true), suspects::Single::DeadLetter);
-        suspects.stored();
+        suspects.stored(0, None);
     }
     suspects.enter("a.b.c", 10);
     suspects.restart();

@@ -40,6 +40,8 @@ struct Slot {
     stored_ms: Option<u64>,
     /// Answers in a row that stored nothing, for no fault of the batch.
     bad_in_a_row: u32,
+    /// Refusals in a row.
+    refused_in_a_row: u32,
     renewed_ms: Option<u64>,
     /// It is being left: it takes nothing before its last answer.
     is_leaving: bool,
@@ -71,7 +73,8 @@ impl Slots {
                     && now_ms < slot.progress_ms + FRESH_MS)
         };
         let rank = |(connection, slot): &(usize, &Slot)| {
-            let (is_avoided, is_bad) = (avoids == Some(*connection), slot.bad_in_a_row > 0);
+            let is_bad = slot.bad_in_a_row > 0 || slot.refused_in_a_row >= REFUSED_MAX;
+            let is_avoided = avoids == Some(*connection);
             (is_avoided, is_bad, slot.in_flight, slot.stored_ms.is_none(), *connection)
         };
         let slots = self.connections.iter().enumerate().filter(|(_, slot)| can_take(slot));
@@ -138,7 +141,22 @@ impl Slots {
     pub(crate) fn stored(&mut self, connection: usize, now_ms: u64) {
         let slot = &mut self.connections[connection];
         slot.stored_ms = Some(now_ms);
-        slot.bad_in_a_row = 0;
+        (slot.bad_in_a_row, slot.refused_in_a_row) = (0, 0);
+    }
+
+    /// It has refused a batch. That is the batch's fault, unless it goes on so: behind it may be a
+    /// server that refuses everything.
+    pub(crate) fn refuses(&mut self, connection: usize, now_ms: u64) {
+        self.connections[connection].refused_in_a_row += 1;
+        self.leave_if_bad(connection, BAD_MAX, now_ms);
+    }
+
+    /// Whether this connection has refused one after the other, and another has stored lately.
+    pub(crate) fn refuses_alone(&self, connection: usize, now_ms: u64) -> bool {
+        let stores = |slot: &Slot| slot.stored_ms.is_some_and(|at| now_ms < at + STORED_LATELY_MS);
+        let mut others = self.connections.iter().enumerate().filter(|(at, _)| *at != connection);
+        self.connections[connection].refused_in_a_row >= REFUSED_MAX
+            && others.any(|(_, slot)| stores(slot))
     }
 
     /// Its answer stored nothing, for no fault of the batch. After a few in a row it is left: the
@@ -159,11 +177,12 @@ impl Slots {
     fn leave_if_bad(&mut self, connection: usize, bad_max: u32, now_ms: u64) {
         let slot = &mut self.connections[connection];
         let is_time = slot.renewed_ms.is_none_or(|at_ms| now_ms >= at_ms + RENEW_INTERVAL_MS);
-        if slot.bad_in_a_row < bad_max || !is_time {
+        let is_bad = slot.bad_in_a_row >= bad_max || slot.refused_in_a_row >= REFUSED_MAX * bad_max;
+        if !is_bad || !is_time {
             return;
         }
         slot.renewed_ms = Some(now_ms);
-        slot.bad_in_a_row = 0;
+        (slot.bad_in_a_row, slot.refused_in_a_row) = (0, 0);
         slot.proof = Proof::default();
         slot.is_leaving = slot.in_flight > 0;
         self.renewals.push(Renewal { connection, is_at_once: false });
@@ -218,5 +237,9 @@ const SEEN_MS: u64 = 1_000;
 pub(super) const FRESH_MS: u64 = 50;
 /// Bad answers in a row after which a connection is left.
 const BAD_MAX: u32 = 2;
+/// Refusals in a row that may be chance.
+const REFUSED_MAX: u32 = 4;
+/// How long a stored batch speaks for its connection.
+const STORED_LATELY_MS: u64 = 2_000;
 /// A connection is left no more often than this.
 const RENEW_INTERVAL_MS: u64 = 1_000;

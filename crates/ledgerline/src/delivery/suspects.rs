@@ -33,6 +33,7 @@ pub(crate) struct Suspects {
     refused_in_all: u32,
     /// It is the server: everything is held.
     is_server: bool,
+    now_ms: u64,
     apart_changes: Vec<(Span, bool)>,
 }
 
@@ -50,6 +51,10 @@ pub(crate) struct Queue {
     pauses: u32,
     paused_until_ms: u64,
     is_apart: bool,
+    /// When the type came into the table.
+    entered_ms: u64,
+    /// Events of other types were stored that were sent after that.
+    are_others_taken: bool,
     /// Its requests that have not ended, or wait for another try.
     in_flight: u32,
     /// Somebody wants it tried once, whatever it waits for.
@@ -142,6 +147,8 @@ impl Suspects {
             paused_until_ms: 0,
             is_apart: false,
             in_flight: 0,
+            entered_ms: self.now_ms,
+            are_others_taken: false,
             is_hurried: false,
             is_misled: false,
             avoids: None,
@@ -233,10 +240,25 @@ impl Suspects {
         }
     }
 
-    /// The server has stored something.
-    pub(crate) fn stored(&mut self) {
+    /// Lets the time pass.
+    pub(crate) fn advance(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// The server has stored something that was sent at this moment: a request of this queue, or an
+    /// ordinary one.
+    pub(crate) fn stored(&mut self, sent_ms: u64, queue: Option<TypeId>) {
         self.refused_in_all = 0;
         self.is_server = false;
+        for (_, other) in self.queues.iter_mut().filter(|(id, _)| Some(**id) != queue) {
+            other.are_others_taken |= sent_ms > other.entered_ms;
+        }
+    }
+
+    /// Whether the server has taken other types since this one came into the table: then it is the
+    /// type that it refuses, also when nothing else is left to be stored.
+    fn is_type_alone(&self, event_type: &str) -> bool {
+        self.find(event_type).is_some_and(|id| self.queues[&id].are_others_taken)
     }
 
     /// The server has stored a request of the queue, of so many events. The type, if its events
@@ -303,13 +325,14 @@ impl Suspects {
             queue.in_a_row += 1;
             return Single::Keep; // That was known, and says nothing of the server.
         }
-        self.refused_in_all += 1;
+        let is_type_alone = self.is_type_alone(event_type);
+        self.refused_in_all += u32::from(!is_type_alone);
         let count = u32::from(counts_for_type) + self.refused_in_a_row(event_type);
         match self.find(event_type).and_then(|id| self.queues.get_mut(&id)) {
             Some(queue) => queue.in_a_row = count,
             None => self.note_tally(event_type, count),
         }
-        if self.is_server || self.refused_in_all >= REFUSED_MAX {
+        if self.is_server || (!is_type_alone && self.refused_in_all >= REFUSED_MAX) {
             return Single::KeepAll;
         }
         if !counts_for_type {

@@ -85,8 +85,16 @@ impl Failsafe {
         if end.outcome == Outcome::DeadLettered {
             self.dead_letters.count(end.reason.map(AsRef::as_ref), loans.len() as u64);
         }
-        for loan in loans {
-            self.keep(loan.as_ref(), end, now);
+        // Copies that the next ones would push out are not made.
+        let copied_from = loans.len().saturating_sub(self.events_max);
+        for (place, loan) in loans.iter().enumerate() {
+            self.say_lost(loan.as_ref(), end, now);
+            if place >= copied_from {
+                self.keep(loan.as_ref(), end, now);
+            }
+        }
+        if self.hook.is_none() {
+            return;
         }
         for loans in loans.chunks(LOSS_EVENTS_MAX) {
             let records: Vec<_> = loans.iter().map(|loan| object(loan.as_ref())).collect();
@@ -102,8 +110,8 @@ impl Failsafe {
         }
     }
 
-    /// Says that an event is lost, and keeps a copy.
-    fn keep(&mut self, record: &[u8], end: End<'_>, (now, now_ms): (Timestamp, u64)) {
+    /// Says that an event is lost.
+    fn say_lost(&mut self, record: &[u8], end: End<'_>, (now, now_ms): (Timestamp, u64)) {
         self.tick(now_ms);
         let is_said = self.lines < LINES_PER_SECOND && {
             self.lines += 1;
@@ -111,6 +119,10 @@ impl Failsafe {
             self.say(format_args!("{line}"))
         };
         self.unsaid += u64::from(!is_said);
+    }
+
+    /// Keeps a copy of an event that is lost.
+    fn keep(&self, record: &[u8], end: End<'_>, (now, _): (Timestamp, u64)) {
         let event_id = event_id_text(record).map(String::from_utf8_lossy).unwrap_or_default();
         let event = LostEvent {
             outcome: end.outcome,
