@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
-use memchr::memmem;
+use memchr::memchr_iter;
 use uuid::Uuid;
 
 use crate::escape::{Best, Cursor};
@@ -56,11 +56,11 @@ pub fn event_id_text(record: &[u8]) -> Option<&[u8]> {
 /// looks like the beginning of a field is one.
 #[must_use]
 pub fn field_text(record: &[u8], field: Field) -> Option<&str> {
-    let key = field.quoted_key();
-    let start = memmem::find(record, key)? + key.len();
-    if memmem::find(&record[..start], Field::EventData.key()).is_some() {
-        return None;
-    }
+    // Each key begins with a comma.
+    let (key, data) = (field.quoted_key(), Field::EventData.key());
+    let is_either = |at: &usize| [key, data].iter().any(|it| record[*at..].starts_with(it));
+    let at = memchr_iter(b',', record).find(is_either)?;
+    let start = record[at..].starts_with(key).then_some(at + key.len())?;
     let mut is_escaped = false;
     let end = record[start..].iter().position(|byte| {
         let is_end = *byte == b'"' && !is_escaped;
