@@ -366,3 +366,20 @@ fn a_type_with_few_bad_events_is_no_later_than_others_at_full_load() {
     let dead = simulation.dead();
     simulation.drain().assert_delivered(dead);
 }
+
+/// A burst, and then nothing else that could be stored: a full buffer looks the same.
+#[test]
+fn the_server_is_not_suspected_when_only_refused_types_are_left() {
+    for refused in [2, 5] {
+        let (mut simulation, _) = server(move |_, events| {
+            let is_refused = events.iter().any(|event| event % 6 < refused);
+            if is_refused { refuse() } else { Reaction::Store(5) }
+        });
+        simulation.run(1, 1_200).run(60_000, 0);
+        assert_eq!(simulation.delivery.unavailable(), None, "{refused} types");
+        assert_eq!(simulation.stored.len() as u32, 200 * (6 - refused));
+        let left = 200 * refused as usize - simulation.dead();
+        assert_eq!(simulation.apart.len(), left, "{refused} types");
+        assert!(simulation.dead() <= 20 * refused as usize, "{}", simulation.dead());
+    }
+}

@@ -243,3 +243,34 @@ const REFUSED_MAX: u32 = 4;
 const STORED_LATELY_MS: u64 = 2_000;
 /// A connection is left no more often than this.
 const RENEW_INTERVAL_MS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refuse(slots: &mut Slots, times: u64) {
+        for now_ms in 0..times {
+            slots.occupy(0, now_ms);
+            slots.answered(0, now_ms);
+            slots.refuses(0, now_ms);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_refuses_one_after_the_other_is_doubted_and_left() {
+        let mut slots = Slots::new(2);
+        refuse(&mut slots, u64::from(REFUSED_MAX));
+        assert!(!slots.refuses_alone(0, 10), "nobody else has stored");
+        slots.occupy(1, 10);
+        slots.answered(1, 11);
+        slots.stored(1, 11);
+        assert!(slots.refuses_alone(0, 12) && !slots.refuses_alone(1, 12));
+        assert!(!slots.refuses_alone(0, 11 + STORED_LATELY_MS), "that was long ago");
+        assert_eq!(slots.free(|_| 1, None, 12), Some(1));
+        assert!(slots.take_renewals().is_empty());
+        refuse(&mut slots, u64::from(REFUSED_MAX));
+        assert_eq!(slots.take_renewals(), [Renewal { connection: 0, is_at_once: false }]);
+        slots.stored(0, 20);
+        assert!(!slots.refuses_alone(0, 20));
+    }
+}
