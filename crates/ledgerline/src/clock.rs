@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use ledgerline_codec::Timestamp;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// Monotonic milliseconds since the engine's start. Cheap to copy.
+/// Monotonic milliseconds since the engine's start, which is at 1: nothing happened at 0, so that
+/// what was accepted in the first millisecond isn't due before its time. Cheap to copy.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     start: Instant,
@@ -28,16 +29,16 @@ impl Clock {
     /// that a record counts as due a little early, never late.
     pub(crate) fn coarse_ms(&self) -> u64 {
         let now = millis(clock_gettime(COARSE));
-        now.saturating_sub(self.start_millis).max(0) as u64
+        ORIGIN_MS + now.saturating_sub(self.start_millis).max(0) as u64
     }
 
     pub(crate) fn ms_at(&self, instant: Instant) -> u64 {
-        instant.saturating_duration_since(self.start).as_millis() as u64
+        ORIGIN_MS + instant.saturating_duration_since(self.start).as_millis() as u64
     }
 
     /// The moment at which `now_ms` reaches `ms`.
     pub(crate) fn instant_at(&self, ms: u64) -> Instant {
-        self.start + Duration::from_millis(ms)
+        self.start + Duration::from_millis(ms.saturating_sub(ORIGIN_MS))
     }
 }
 
@@ -85,6 +86,9 @@ impl Default for SetClock {
         Self { ahead_us: AtomicI64::new(0), stands_at_us: AtomicI64::new(RUNS) }
     }
 }
+
+/// What the clock says at the engine's start.
+const ORIGIN_MS: u64 = 1;
 
 fn millis(time: Timespec) -> i64 {
     time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
