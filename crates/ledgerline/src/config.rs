@@ -57,7 +57,8 @@ pub struct Config {
     pub event_age_max: Option<Duration>,
     /// Events in one request at most: 1 to 20,000. Default 1,000. The engine starts with 500 or
     /// this, whichever is less, because servers refuse what is above their own limit; after a
-    /// minute it tries this, and again a minute after each refusal.
+    /// minute it tries this, and again a minute after each refusal, or an hour where the server
+    /// names its limit.
     pub batch_events_max: usize,
     /// Bytes in one request's body at most, 400,000 to 64 MiB. Default 4 MiB.
     pub batch_bytes_max: u64,
@@ -65,8 +66,9 @@ pub struct Config {
     /// 1 ms to 10 min; default 1 s.
     pub flush_interval: Duration,
     /// Failed tries of a batch, after the first, until its events are dropped and counted as
-    /// `gave_up`. None (default): never. A batch that is held, because the server's answers are
-    /// those of another service or it refuses everything, has not failed.
+    /// `gave_up`. None (default): never. A batch that is held has not failed: the server's answers
+    /// are those of another service, or it refuses the token, the events or everything. Neither
+    /// have the parts of one that was divided for an event that the server refuses.
     pub retries_max: Option<u32>,
     /// How long after its acceptance an event is dropped, and counted as `expired`, if it has not
     /// been delivered and isn't on its way; looked at once a second. 1 s to 366 days. None

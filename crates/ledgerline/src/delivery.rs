@@ -138,7 +138,7 @@ pub(crate) enum Notice {
     SetApart { event_type: Arc<str>, reason: Option<Arc<ServerReason>> },
     /// One event of this type is held alone.
     Parked { record: Record, reason: Option<Arc<ServerReason>> },
-    /// The server stores events of this type again.
+    /// Events of this type are no longer set apart.
     Taken { event_type: Arc<str> },
 }
 
@@ -256,7 +256,9 @@ impl Delivery {
     }
 
     pub(crate) fn take_notices(&mut self) -> Vec<Notice> {
-        std::mem::take(&mut self.notices)
+        let released = self.suspects.take_released().into_iter();
+        let taken = released.map(|event_type| Notice::Taken { event_type });
+        self.notices.drain(..).chain(taken).collect()
     }
 
     /// Lets go of every record, after the engine has lost track: they will be pushed again. What

@@ -13,7 +13,7 @@ use ledgerline_core::{Outcome, Record};
 
 use super::batch::{Batch, History, Place, Role};
 use super::lateness::Cause;
-use super::suspects::{Single, TypeId};
+use super::suspects::{Single, TYPES_MAX, TypeId};
 use super::{BatchId, Contents, Delivery, Notice};
 use crate::sink::http::verdict::Why;
 
@@ -257,8 +257,22 @@ impl Delivery {
         self.open_breaker(Cause::Rejecting, 0, now_ms);
     }
 
+    /// Whether an event may be set apart: it is, or events of its type are, or of few other types.
+    fn may_be_apart(&self, id: BatchId, contents: &impl Contents) -> bool {
+        let batch = &self.batches[&id];
+        if batch.role == Role::Parked {
+            return true;
+        }
+        let apart = self.set_apart();
+        let is_known = |event_type: &str| apart.iter().any(|it| &*it.event_type == event_type);
+        apart.len() < TYPES_MAX || contents.event_type(&batch.records[0], is_known)
+    }
+
     /// Holds one event alone, set apart, with a backoff of its own.
     pub(super) fn park(&mut self, id: BatchId, now_ms: u64, contents: &impl Contents) {
+        if !self.may_be_apart(id, contents) {
+            return self.hold(id, now_ms);
+        }
         let batch = self.batches.get_mut(&id).expect("whoever parks a batch has it");
         let record = batch.records[0];
         let role = std::mem::replace(&mut batch.role, Role::Parked);

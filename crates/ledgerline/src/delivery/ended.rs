@@ -98,11 +98,10 @@ impl Delivery {
         let batch = &batches[&id];
         if let Role::Suspect(queue) = batch.role {
             let events = batch.records.len();
-            if let Some(event_type) = suspects.stored_of(queue, events, learned.events_max()) {
+            if suspects.stored_of(queue, events, learned.events_max()) {
                 let others = batches.values().filter(|batch| batch.role == Role::Suspect(queue));
                 let records: Vec<_> = others.flat_map(|batch| batch.records.clone()).collect();
                 suspects.note_apart(&records, false);
-                self.notice(Notice::Taken { event_type });
             }
             self.trust_if_whole(id, queue);
         } else if batch.past.is_remainder && suspects.has_tallies() {
@@ -258,25 +257,20 @@ impl Delivery {
             if self.suspects.is_server() {
                 self.breaker.fail();
                 self.open_breaker(Cause::Rejecting, 0, now_ms);
-            } else if !is_single {
-                self.breaker.close(flight.begun_ms);
             }
-            return;
-        }
-        match verdict {
-            Verdict::TooBig { .. } if is_single => self.refused_single(id, false, now_ms, contents),
-            _ if self.suspects.is_server() && !is_single => self.reject(id, now_ms, contents),
-            Verdict::TooBig { limit } => {
-                self.breaker.close(flight.begun_ms); // It reads what it is sent.
-                self.too_big(id, limit, now_ms);
-            }
-            Verdict::Refused { index, why } => {
-                if !is_single {
-                    self.breaker.close(flight.begun_ms);
+        } else {
+            match verdict {
+                Verdict::TooBig { .. } if is_single => {
+                    self.refused_single(id, false, now_ms, contents);
                 }
-                self.refused(id, index, why, now_ms, contents);
+                _ if self.suspects.is_server() && !is_single => self.reject(id, now_ms, contents),
+                Verdict::TooBig { limit } => self.too_big(id, limit, now_ms),
+                Verdict::Refused { index, why } => self.refused(id, index, why, now_ms, contents),
+                _ => unreachable!("only these are rejections"),
             }
-            _ => unreachable!("only these are rejections"),
+        }
+        if !self.suspects.is_server() {
+            self.breaker.close(flight.begun_ms); // It reads what it is sent.
         }
     }
 
@@ -295,10 +289,11 @@ impl Delivery {
                 | Verdict::Unauthorized
                 | Verdict::NoAnswer { is_timeout: true }
         );
+        let is_server = self.suspects.is_server();
         let (kind, stored_ms) = (Some((ended.verdict, ended.status)), self.stored_ms);
         let batch = self.batch_mut(id);
         let same = &mut batch.past.same;
-        if is_overload || ended.verdict == Verdict::Unreadable {
+        if is_overload || ended.verdict == Verdict::Unreadable || is_server {
             return false;
         }
         if batch.role == Role::Parked {
@@ -366,7 +361,7 @@ impl Delivery {
         let past = &mut self.batch_mut(id).past;
         if !std::mem::replace(&mut past.was_unauthorized, true) && is_available {
             // The token may have been replaced.
-            return self.retry(id, 0, now_ms);
+            return self.pause(id, 0, now_ms);
         }
         self.hold(id, now_ms);
         self.blame(Cause::Unauthorized, now_ms);

@@ -21,7 +21,8 @@ impl Delivery {
         let is_evicted = |block: u32| evicted.contains(block);
         let gathered = self.gather.evict(is_evicted);
         self.settle_records(&gathered, Outcome::Evicted, Doubt::default(), None);
-        self.leave_blocks(&is_evicted, Outcome::Evicted);
+        self.leave_queues(&is_evicted, Outcome::Evicted);
+        self.leave_batches(&is_evicted, Outcome::Evicted);
     }
 
     /// Makes dead letters of the events that are set apart in the first `wanted` of these blocks,
@@ -32,7 +33,8 @@ impl Delivery {
             return;
         }
         let before = self.settlements.len();
-        self.leave_blocks(&|block| chosen.contains(block), Outcome::DeadLettered);
+        let is_left = |block| chosen.contains(block);
+        self.leave_queues(&is_left, Outcome::DeadLettered);
         // Neighbours have the same reason: it is made once for all of them.
         let mut last: Option<(Option<Arc<ServerReason>>, Arc<ServerReason>)> = None;
         for settlement in &mut self.settlements[before..] {
@@ -44,6 +46,8 @@ impl Delivery {
             settlement.reason = Some(Arc::clone(&made));
             last = Some((given, made));
         }
+        // One that was tried alone has a reason of its own.
+        self.leave_batches(&is_left, Outcome::DeadLettered);
     }
 
     /// The first `wanted` of these blocks that have no record in flight.
@@ -54,12 +58,16 @@ impl Delivery {
         Blocks::of(free.take(wanted))
     }
 
-    /// Gives the records in these blocks that wait in batches and queues this outcome.
-    fn leave_blocks(&mut self, is_left: &impl Fn(u32) -> bool, outcome: Outcome) {
-        let is_hit = |record: &Record| is_left(record.block);
-        for (records, doubt, reason) in self.suspects.remove(is_hit) {
+    /// Gives the records in these blocks that wait in queues this outcome.
+    fn leave_queues(&mut self, is_left: &impl Fn(u32) -> bool, outcome: Outcome) {
+        for (records, doubt, reason) in self.suspects.remove(|it| is_left(it.block)) {
             self.settle_records(&records, outcome, doubt, reason);
         }
+    }
+
+    /// Gives the records in these blocks that wait in batches this outcome.
+    fn leave_batches(&mut self, is_left: &impl Fn(u32) -> bool, outcome: Outcome) {
+        let is_hit = |record: &Record| is_left(record.block);
         let hit: Vec<BatchId> = self
             .batches
             .iter()

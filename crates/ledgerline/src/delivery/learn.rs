@@ -1,7 +1,7 @@
 //! What the server was seen to take at once, in events and in bytes.
 //!
-//! A limit that an answer names is believed until the connection is new or an hour has passed; one
-//! that was found by halving is tried again after a minute. Learning a limit is no failure.
+//! A limit that an answer names is believed for an hour; one that was found by halving is tried
+//! again after a minute. Learning a limit is no failure.
 
 use super::batch::{Batch, History, Role};
 use super::{BatchId, Delivery, Limits};

@@ -53,7 +53,7 @@ impl Default for Proof {
 pub(crate) struct Proofs {
     /// A connection has given proof.
     is_given: bool,
-    /// Somebody behind the address doesn't keep our ids: as far as this.
+    /// A server behind the address was seen not to keep our ids: believed until then.
     refuted_until_ms: u64,
     /// Ids mean nothing until then.
     mixed_until_ms: u64,

@@ -28,12 +28,15 @@ impl Delivery {
         loop {
             let has_ordinary = self.has_ordinary();
             let suspect = self.suspects.next_due(now_ms, !has_ordinary);
-            if !has_ordinary && suspect.is_none() {
+            let is_due = self.is_due(suspect);
+            if !is_due {
                 self.blocked.end(now_ms);
+            }
+            if !has_ordinary && suspect.is_none() {
                 return None;
             }
             if let Some(cause) = self.breaker.blocks(now_ms) {
-                self.blocked.begin(now_ms, cause);
+                self.note_blocked(is_due, cause, now_ms);
                 return None;
             }
             let source = match suspect {
@@ -45,7 +48,7 @@ impl Delivery {
                 _ => None,
             };
             let Some(source) = source else {
-                self.blocked.begin(now_ms, self.slots.cause(now_ms));
+                self.note_blocked(is_due, self.slots.cause(now_ms), now_ms);
                 return None;
             };
             let avoids = self.avoided_by(source);
@@ -54,7 +57,7 @@ impl Delivery {
             let may_send = self.may_send(source, now_ms);
             let free = if may_send { self.slots.free(depth, avoids, now_ms) } else { None };
             let Some(connection) = free else {
-                self.blocked.begin(now_ms, self.slots.cause(now_ms));
+                self.note_blocked(is_due, self.slots.cause(now_ms), now_ms);
                 return None;
             };
             let batch = match source {
@@ -65,6 +68,20 @@ impl Delivery {
                 return Some(self.put(batch, connection, now_ms));
             }
             // All of it was of suspected types.
+        }
+    }
+
+    /// Whether anything waits that is due: what is set apart is not.
+    fn is_due(&self, suspect: Option<TypeId>) -> bool {
+        let is_parked = |id: &BatchId| self.batches[id].role == Role::Parked;
+        self.is_cut_due()
+            || !self.ready.iter().all(is_parked)
+            || suspect.is_some_and(|queue| !self.suspects.is_apart(queue))
+    }
+
+    fn note_blocked(&mut self, is_due: bool, cause: Cause, now_ms: u64) {
+        if is_due {
+            self.blocked.begin(now_ms, cause);
         }
     }
 
@@ -220,7 +237,7 @@ impl Delivery {
     }
 
     /// A batch of which an earlier try may have been stored was sent again, and it isn't certain
-    /// that whoever gets it, and whoever got it, know it by its ids.
+    /// that both servers know it by its ids.
     pub(super) fn count_duplicated(&mut self, id: BatchId) {
         let batch = self.batches.get_mut(&id).expect("a batch that was sent exists");
         let events = u64::from(batch.events());

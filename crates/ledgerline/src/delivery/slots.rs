@@ -183,8 +183,11 @@ impl Slots {
         }
         slot.renewed_ms = Some(now_ms);
         (slot.bad_in_a_row, slot.refused_in_a_row) = (0, 0);
-        slot.proof = Proof::default();
+        // What is in flight is judged by what this connection has shown.
         slot.is_leaving = slot.in_flight > 0;
+        if !slot.is_leaving {
+            slot.proof = Proof::default();
+        }
         self.renewals.push(Renewal { connection, is_at_once: false });
     }
 
@@ -272,5 +275,23 @@ mod tests {
         assert_eq!(slots.take_renewals(), [Renewal { connection: 0, is_at_once: false }]);
         slots.stored(0, 20);
         assert!(!slots.refuses_alone(0, 20));
+    }
+
+    #[test]
+    fn what_is_in_flight_is_judged_by_what_its_connection_has_shown() {
+        let mut slots = Slots::new(1);
+        let given = Proof::Given { answers: 1 };
+        slots.set_proof(0, given);
+        slots.occupy(0, 0);
+        slots.occupy(0, 0);
+        slots.answered(0, 1);
+        slots.bad(0, 1);
+        slots.leave_bad(1);
+        assert_eq!(slots.take_renewals().len(), 1);
+        assert_eq!(slots.proof(0), given, "one is in flight: its answer may be another's");
+        assert_eq!(slots.free(|_| 2, None, 1), None, "it is being left");
+        slots.answered(0, 2);
+        slots.writes(0, true);
+        assert_eq!(slots.proof(0), Proof::default());
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Suspects {
     is_server: bool,
     now_ms: u64,
     apart_changes: Vec<(Span, bool)>,
+    /// Types whose events are no longer set apart.
+    released: Vec<Arc<str>>,
 }
 
 /// The events of one type, the oldest first.
@@ -261,22 +263,17 @@ impl Suspects {
         self.find(event_type).is_some_and(|id| self.queues[&id].are_others_taken)
     }
 
-    /// The server has stored a request of the queue, of so many events. The type, if its events
+    /// The server has stored a request of the queue, of so many events. Whether events of the type
     /// were set apart until now.
-    pub(crate) fn stored_of(
-        &mut self,
-        id: TypeId,
-        events: usize,
-        events_max: usize,
-    ) -> Option<Arc<str>> {
-        let queue = self.queues.get_mut(&id)?;
+    pub(crate) fn stored_of(&mut self, id: TypeId, events: usize, events_max: usize) -> bool {
+        let Some(queue) = self.queues.get_mut(&id) else { return false };
         queue.in_a_row = 0;
         queue.pauses = 0;
         queue.paused_until_ms = 0;
         queue.events_next = queue.events_next.max(2 * events).min(events_max.max(1));
-        let event_type = queue.is_apart.then(|| Arc::clone(&queue.event_type));
+        let was_apart = queue.is_apart;
         self.end_apart(id);
-        event_type
+        was_apart
     }
 
     /// A request of the queue was stored that was as large as any. After a few in a row the type
@@ -341,8 +338,8 @@ impl Suspects {
         if count >= REFUSED_MAX { Single::Keep } else { Single::DeadLetter }
     }
 
-    /// So many in a row were refused that the queue pauses. How long; and whether its events are
-    /// set apart by this.
+    /// So many in a row were refused that the queue pauses. Says whether its events are set apart by
+    /// this.
     pub(crate) fn pause(&mut self, id: TypeId, now_ms: u64) -> bool {
         let Self { queues, apart_changes, is_server, .. } = self;
         let Some(queue) = queues.get_mut(&id) else { return false };
@@ -371,9 +368,10 @@ impl Suspects {
     }
 
     fn end_apart(&mut self, id: TypeId) {
-        let Self { queues, apart_changes, .. } = self;
+        let Self { queues, apart_changes, released, .. } = self;
         let Some(queue) = queues.get_mut(&id).filter(|queue| queue.is_apart) else { return };
         queue.is_apart = false;
+        released.push(Arc::clone(&queue.event_type));
         let records: Vec<_> = queue.held.iter().map(|held| held.record).collect();
         apart_changes.extend(spans(&records).map(|span| (span, false)));
     }
@@ -397,7 +395,10 @@ impl Suspects {
         let Self { queues, tallies, refused_in_all, is_server, .. } = std::mem::take(self);
         (self.refused_in_all, self.is_server) = (refused_in_all, is_server);
         self.tallies = tallies;
-        queues.into_values().for_each(|queue| self.note_tally(&queue.event_type, queue.in_a_row));
+        for queue in queues.into_values() {
+            self.note_tally(&queue.event_type, queue.in_a_row);
+            self.released.extend(queue.is_apart.then_some(queue.event_type));
+        }
     }
 
     /// Remembers how many singles of a type without a queue were refused.
@@ -419,7 +420,13 @@ impl Suspects {
         {
             self.by_type.remove(&queue.event_type);
             self.note_tally(&queue.event_type, queue.in_a_row);
+            self.released.extend(queue.is_apart.then_some(queue.event_type));
         }
+    }
+
+    /// Types whose events are no longer set apart, since this was last asked.
+    pub(crate) fn take_released(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.released)
     }
 
     /// Takes out the records that are so, with what is known of them.
@@ -497,7 +504,7 @@ impl Suspects {
 }
 
 /// Types in the table. Events of further ones are held as any other that is not stored.
-const TYPES_MAX: usize = 64;
+pub(super) const TYPES_MAX: usize = 64;
 /// Types without a queue whose refused events are counted.
 const TALLIES_MAX: usize = 256;
 /// Singles refused in a row before it isn't the event.
