@@ -123,7 +123,7 @@ impl Delivery {
         for (records, doubt, is_offered) in self.suspects.stored_whole(queue) {
             let mut left = &records[..];
             while !left.is_empty() {
-                let (part, rest) = left.split_at(fitting(left, events_max, bytes_max));
+                let (part, rest) = left.split_at(fitting(left, events_max, bytes_max).0);
                 let past = History { doubt, is_offered, ..History::default() };
                 parts.push(Batch::new(part.to_vec(), Role::Ordinary, past));
                 left = rest;

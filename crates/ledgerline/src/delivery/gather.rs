@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use ledgerline_core::Record;
 
-use super::batch::{Batch, History, Role};
+use super::batch::{Batch, History, Place, Role};
 
 /// Why a batch was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,9 +72,10 @@ impl Gather {
         let is_whole = self.records.len() >= events_max || body_bytes(self.bytes) >= bytes_max;
         let reason = self.forced_by.filter(|_| !is_whole).unwrap_or(Reason::Size);
         let cut = Some((reason, self.records.len()));
-        let count = fitting(&self.records, events_max, bytes_max);
-        let records = self.take(count);
-        Batch::new(records, Role::Ordinary, History { cut, ..History::default() })
+        let (count, bytes) = fitting(&self.records, events_max, bytes_max);
+        let records = self.take(count, bytes);
+        let past = History { cut, ..History::default() };
+        Batch { records, bytes, place: Place::Ready, role: Role::Ordinary, past }
     }
 
     /// Bytes of the batch that would be cut, at most.
@@ -85,14 +86,16 @@ impl Gather {
     /// Lets go of the records from the front that were accepted before this moment.
     pub(crate) fn expire(&mut self, before_ms: u64) -> Vec<Record> {
         let is_old = |record: &&Record| record.accepted_ms < before_ms;
-        let count = self.records.iter().take_while(is_old).count();
-        self.take(count)
+        let old = self.records.iter().take_while(is_old);
+        let (count, bytes) =
+            old.fold((0, 0), |(count, bytes), it| (count + 1, bytes + u64::from(it.bytes)));
+        self.take(count, bytes)
     }
 
-    /// Takes so many records from the front.
-    fn take(&mut self, count: usize) -> Vec<Record> {
-        let records: Vec<_> = self.records.drain(..count).collect();
-        self.bytes -= records.iter().map(|record| u64::from(record.bytes)).sum::<u64>();
+    /// Takes so many records, of so many bytes, from the front.
+    fn take(&mut self, count: usize, bytes: u64) -> Vec<Record> {
+        let records = self.records.drain(..count).collect();
+        self.bytes -= bytes;
         self.forced = self.forced.saturating_sub(count);
         if self.records.len() == self.forced {
             self.oldest_ms = None;
@@ -125,19 +128,22 @@ impl Gather {
     }
 }
 
-/// How many records, from the front, make one request: at least one, and then as many as the limits
-/// allow.
+/// How many records, from the front, make one request, and of how many bytes: at least one, and
+/// then as many as the limits allow.
 pub(crate) fn fitting<'a>(
     records: impl IntoIterator<Item = &'a Record>,
     events_max: usize,
     bytes_max: u64,
-) -> usize {
-    let mut bytes = 0;
-    let fits = records.into_iter().take(events_max).enumerate().take_while(|(place, record)| {
-        bytes += u64::from(record.bytes);
-        *place == 0 || body_bytes(bytes) <= bytes_max
-    });
-    fits.count()
+) -> (usize, u64) {
+    let (mut count, mut bytes) = (0, 0);
+    for record in records.into_iter().take(events_max) {
+        let with_it = bytes + u64::from(record.bytes);
+        if count > 0 && body_bytes(with_it) > bytes_max {
+            break;
+        }
+        (count, bytes) = (count + 1, with_it);
+    }
+    (count, bytes)
 }
 
 /// The body of a batch: the records less the first comma, in brackets.

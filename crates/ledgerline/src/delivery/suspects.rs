@@ -221,7 +221,7 @@ impl Suspects {
         let is_like =
             |held: &&Held| (held.doubt, held.is_offered) == (first.doubt, first.is_offered);
         let like = queue.held.iter().take_while(is_like).map(|held| &held.record);
-        let count = fitting(like, events_max.min(queue.events_next), bytes_max);
+        let (count, _) = fitting(like, events_max.min(queue.events_next), bytes_max);
         let records = queue.held.drain(..count).map(|held| held.record).collect();
         (records, first.doubt, first.is_offered)
     }
@@ -338,7 +338,7 @@ impl Suspects {
         if count >= REFUSED_MAX { Single::Keep } else { Single::DeadLetter }
     }
 
-    /// So many in a row were refused that the queue pauses. Says whether its events are set apart by
+    /// So many in a row were refused that the queue pauses. Whether its events are set apart by
     /// this.
     pub(crate) fn pause(&mut self, id: TypeId, now_ms: u64) -> bool {
         let Self { queues, apart_changes, is_server, .. } = self;

@@ -60,14 +60,13 @@ fn behind_compact(body: &[u8], events: usize) -> Option<&[u8]> {
     let (list, rest) = ids.split_at_checked(length)?;
     let rest = rest.strip_prefix(b"]")?;
     let is_entry = |entry: &[u8]| {
-        let id = entry[1..ENTRY_LEN - 2].iter();
-        entry[0] == b'"'
-            && entry[ENTRY_LEN - 2] == b'"'
-            && id.fold(true, |is_id, byte| is_id & (byte.is_ascii_hexdigit() || *byte == b'-'))
+        (entry[0], entry[ENTRY_LEN - 2]) == (b'"', b'"')
+            && entry.get(ENTRY_LEN - 1).is_none_or(|byte| *byte == b',')
     };
-    let is_comma = |entry: &[u8]| entry.get(ENTRY_LEN - 1).is_none_or(|byte| *byte == b',');
-    let mut entries = list.chunks(ENTRY_LEN);
-    entries.all(|entry| is_entry(entry) && is_comma(entry)).then_some(rest)
+    // Each has its two quotation marks in place, and there are no others: none is two.
+    let is_list = memchr::memchr_iter(b'"', list).count() == 2 * events
+        && list.chunks(ENTRY_LEN).all(is_entry);
+    is_list.then_some(rest)
 }
 
 /// Whether the body lists exactly these ids, in this order: then a resend is harmless.
