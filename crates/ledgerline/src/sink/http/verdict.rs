@@ -248,9 +248,9 @@ fn retry_after_ms(answer: &Answer) -> Option<u64> {
 
 /// The place of the bad event, from 0, as in `event 3: ...` or `events[3]`.
 const INDEX_WORDS: &[&[u8]] = &[b"\"index\":", b"index ", b"event ", b"events[", b"event["];
-/// The limit of a batch, as in `exceeds maximum of 500`.
+/// The limit of a batch, as in `exceeds maximum allowed batch size of 500`.
 const LIMIT_WORDS: &[&[u8]] =
-    &[b"maximum of ", b"maximum ", b"at most ", b"limit of ", b"limit is "];
+    &[b"batch size of ", b"maximum of ", b"maximum ", b"at most ", b"limit of ", b"limit is "];
 const TOO_MANY: &[u8] = b"batch-size-exceeded";
 const ID_CONFLICT: &[u8] = b"event-id-conflict";
 const RETRY_AFTER_MAX_S: u64 = 300;

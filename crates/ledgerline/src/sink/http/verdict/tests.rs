@@ -128,6 +128,7 @@ fn a_size_problem_splits_and_names_its_limit() {
         (r#","limit":"x""#, None),
         (r#","detail":"batch size 1000 exceeds maximum of 500 events""#, Some(500)),
         (r#","detail":"at most 500 events, not 1000""#, Some(500)),
+        (r#","detail":"batch size 600 exceeds maximum allowed batch size of 500""#, Some(500)),
     ] {
         let body = format!("{{{kind}{rest}}}");
         assert_eq!(judge(&answer(400, PROBLEM, &body), 3), Verdict::TooBig { limit }, "{rest}");
@@ -164,6 +165,8 @@ fn an_old_event_is_one_that_the_server_calls_old() {
         (r#"{"detail":"event_timestamp too far in the past","reason":"too_new"}"#, Why::Invalid),
         (r#"{"detail":"event at index 1: timestamp is too far in the past"}"#, Why::TooOld),
         (r#"{"detail":"event at index 1: timestamp is in the future"}"#, Why::Invalid),
+        (r#"{"detail":"event at index 1: timestamp is too old (within 7 days)"}"#, Why::TooOld),
+        (r#"{"detail":"event at index 1 failed validation"}"#, Why::Invalid),
     ] {
         let Verdict::Refused { why: judged, .. } = judge(&answer(400, PROBLEM, body), 2) else {
             panic!("{body}")
